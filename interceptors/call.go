@@ -1,0 +1,162 @@
+package interceptors
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"example.com/rolecall/interceptors/internal/audit"
+	"example.com/rolecall/interceptors/internal/authz"
+	"example.com/rolecall/interceptors/internal/identity"
+)
+
+// call is one RPC that was let in: the context that its handler gets, and who calls.
+type call struct {
+	context.Context
+	server   *Server
+	conn     *connection
+	method   *method
+	narrowed bool
+	subset   authz.Set // closed; nil unless narrowed
+	body     func(any) error
+}
+
+type callKey struct{}
+
+// Value makes the call its own context value, which saves a context for each RPC.
+func (c *call) Value(key any) any {
+	if key == (callKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// admit decides whether an RPC may begin. It is the same for unary calls and streams, and runs before any of the
+// request has been read and before any interceptor of the caller's.
+func (s *Server) admit(ctx context.Context, m *method) (*call, error) {
+	c := &call{Context: ctx, server: s, method: m}
+	conn := identity.FromContext(ctx)
+	if conn == nil {
+		return nil, c.refuse(unauthenticated, "call")
+	}
+	c.conn = conn.Tag.(*connection)
+	if m.rule == nil {
+		return nil, c.refuse(methodNotAnnotated, "call")
+	}
+	if values := metadata.ValueFromIncomingContext(ctx, subsetKey); values != nil {
+		c.narrowed, c.subset = true, s.subset(values)
+	}
+	if r := c.decide(); r != allowed {
+		return nil, c.refuse(r, "call")
+	}
+	return c, nil
+}
+
+func (c *call) decide() reason { return c.server.decide(c.conn, c.method.rule, c.subset) }
+
+// admitted counts and records that the handler is reached.
+func (c *call) admitted() {
+	c.method.counts[allowed].Add(1)
+	if c.server.guard.options.auditAllowed {
+		c.server.guard.audit.Write(c.record("call", audit.Allowed))
+	}
+}
+
+// refuse counts and records a refusal, has the connection closed where that goes with it, and returns the status.
+func (c *call) refuse(r reason, event string) error {
+	c.method.counts[r].Add(1)
+	record := c.record(event, audit.Denied)
+	record.Reason = r.String()
+	info := map[string]string{}
+	if c.method.rule != nil {
+		info["method"] = c.method.full
+	}
+	if r == roleRequired {
+		c.explainRoles(&record, info)
+	}
+	if c.conn != nil {
+		if v := c.conn.verdict.Load(); v != nil && v.reason == r {
+			record.Detail = v.detail
+		}
+		if refusals[r].closes {
+			c.conn.CloseAfter(closeDelay)
+		}
+	}
+	c.server.guard.audit.Write(record)
+	if r == rateLimited {
+		_ = grpc.SetTrailer(c.Context, metadata.Pairs(retryPushback, pushback()))
+	}
+	return r.err(info)
+}
+
+// explainRoles says which roles are missing: to the caller their names, which the proto file says too, and no more.
+func (c *call) explainRoles(record *audit.Record, info map[string]string) {
+	rule, held := c.method.rule, c.server.verdictOn(c.conn).held
+	if rule.AnyWorkload {
+		record.Detail = "any_workload is for workloads of the own trust domain"
+		return
+	}
+	effective := held
+	if c.narrowed {
+		effective = held.And(c.subset)
+		if held.ContainsAll(rule.Need) {
+			info["narrowed"] = "true"
+		}
+	}
+	for _, role := range rule.Roles {
+		if i, ok := c.server.table.RoleIndex(role); !ok || !effective.Has(i) {
+			record.Missing = append(record.Missing, role)
+		}
+	}
+	if len(record.Missing) > 0 {
+		info["role"] = strings.Join(record.Missing, ",")
+	}
+}
+
+func (c *call) record(event, verdict string) audit.Record {
+	r := audit.Record{Event: event, Verdict: verdict, Method: c.method.full, Narrowed: c.narrowed}
+	if c.method.rule == nil {
+		if full, ok := grpc.Method(c.Context); ok {
+			r.Method = cut(full, 256)
+		}
+	} else {
+		r.Roles = c.method.rule.Roles
+	}
+	if c.conn != nil {
+		r.Workload, r.Serial, r.Peer = c.conn.ID.String(), c.conn.Serial, c.conn.RemoteAddr()
+	}
+	if now := c.server.guard.state.Load(); now.bindings != nil {
+		r.Policy = now.bindings.Version
+	}
+	r.Request, r.Trace = correlation(c.Context)
+	return r
+}
+
+// limit cuts the time of a unary call to what a connection is given to finish after it was drained: what takes longer
+// would be cut off without a status. The caller of limit calls the result.
+func (c *call) limit() context.CancelFunc {
+	grace := c.server.grace
+	if deadline, ok := c.Deadline(); ok && time.Until(deadline) <= grace {
+		return func() {}
+	}
+	ctx, cancel := context.WithTimeout(c.Context, grace)
+	c.Context = ctx
+	return cancel
+}
+
+// recovered turns a panic of a handler, of an interceptor inside the guard or of a check into a bare INTERNAL. The
+// stack goes to the log, since it may hold anything.
+func (s *Server) recovered(m *method, err *error) {
+	if p := recover(); p != nil {
+		m.counts[panicked].Add(1)
+		s.guard.log.Error("panic while serving a call", "method", m.full, "panic", cut(fmt.Sprint(p), 1024), "stack", string(debug.Stack()))
+		*err = panicked.err(nil)
+	}
+}
+
+func cut(s string, n int) string { return s[:min(len(s), n)] }

@@ -1,0 +1,56 @@
+package interceptors
+
+import (
+	"context"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+)
+
+// Caller is who calls, verified. Only this package makes one that is; the zero Caller is nobody and holds nothing.
+// Safe for concurrent use, for as long as the call lasts.
+type Caller struct{ call *call }
+
+// CallerFrom returns the caller of the RPC that ctx belongs to, or the zero Caller outside of one.
+func CallerFrom(ctx context.Context) Caller {
+	c, _ := ctx.Value(callKey{}).(*call)
+	return Caller{c}
+}
+
+// ID returns the SPIFFE ID that the peer's certificate proves; the zero ID for the zero Caller.
+func (c Caller) ID() spiffeid.ID {
+	if c.call == nil {
+		return spiffeid.ID{}
+	}
+	return c.call.conn.ID
+}
+
+// HasRole reports whether the caller holds the role now, and has not given it up for this call. A role that no service
+// of this server defines is not held.
+func (c Caller) HasRole(role string) bool {
+	if c.call == nil {
+		return false
+	}
+	i, ok := c.call.server.table.RoleIndex(role)
+	if !ok || c.call.conn.Expired() {
+		return false
+	}
+	if c.call.narrowed && !c.call.subset.Has(i) {
+		return false
+	}
+	v := c.call.server.verdictOn(c.call.conn)
+	return v.reason == allowed && v.held.Has(i)
+}
+
+// Roles returns the roles for which HasRole is true, sorted by name.
+func (c Caller) Roles() []string {
+	if c.call == nil {
+		return nil
+	}
+	var held []string
+	for _, role := range c.call.server.table.RoleNames() {
+		if c.HasRole(role) {
+			held = append(held, role)
+		}
+	}
+	return held
+}

@@ -1,0 +1,22 @@
+// Package interceptors lets a gRPC server answer only those whom its Protobuf annotations name.
+//
+//	source, err := workloadapi.NewX509Source(ctx)                  // go-spiffe: rolecall's agent or SPIRE
+//	guard, err := interceptors.New(source, interceptors.BindingsFile("roles.yaml"))
+//	srv := guard.NewServer()                                       // a *grpc.Server inside
+//	ledgerv1.RegisterLedgerServiceServer(srv, &ledger{})
+//	err = srv.Serve(lis)                                           // refuses to start if a method lacks a policy
+//
+//	conn, err := guard.NewClient("dns:///ledger:7445", ledgerID)
+//
+// # The way of a call
+//
+// A peer shows its X.509-SVID in the TLS handshake and is verified there, once for each connection (internal/identity).
+// Every RPC is then decided before its body is read, and again when the body has been (unary) or whenever a message
+// passes (streams): is the certificate still valid, is its root still trusted, is the identity or its key denied, and
+// does the identity hold every role that the method requires (internal/authz)? decide is that decision, for all of them.
+// An open stream is looked at again at once when the bindings or the bundle change or the certificate expires. Each
+// decision can be found in the audit record (internal/audit). A handler asks CallerFrom who calls.
+//
+// What the package does not do: it issues no certificates, and it never looks at names in certificates, at IP addresses
+// or at metadata to find out who somebody is.
+package interceptors

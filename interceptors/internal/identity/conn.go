@@ -1,0 +1,108 @@
+package identity
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
+	"google.golang.org/grpc/peer"
+)
+
+// Conn is an established connection and what is known of its peer. Safe for concurrent use.
+type Conn struct {
+	net.Conn
+	*Peer
+
+	// Tag is what the owner of the credentials keeps for this connection. Set in Config.Opened, read-only afterwards.
+	Tag any
+
+	local   localAddr
+	bundles x509bundle.Source
+	chains  atomic.Pointer[[]Chain]
+	ends    time.Duration // since epoch, by the monotonic clock
+	expired atomic.Bool
+	closed  func(*Conn)
+	once    sync.Once
+	doomed  atomic.Bool
+}
+
+// epoch is what monotonic times are measured from: reading only the monotonic clock costs half of time.Now.
+var epoch = time.Now()
+
+// localAddr carries the connection into the context of each of its RPCs. gRPC puts the local address of a connection
+// into every context, as it got it from LocalAddr, and has no other place for something of ours; AuthInfo has to stay
+// the plain credentials.TLSInfo that gRPC's own packages assert.
+type localAddr struct {
+	net.Addr
+	conn *Conn
+}
+
+// FromContext returns the connection that an RPC came in on, or nil if the context is not one of an RPC on a connection
+// that this package's credentials made.
+func FromContext(ctx context.Context) *Conn {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	if addr, ok := p.LocalAddr.(*localAddr); ok {
+		return addr.conn
+	}
+	return nil
+}
+
+func newConn(raw net.Conn, p *Peer, chains []Chain, bundles x509bundle.Source, now time.Time, closed func(*Conn)) *Conn {
+	c := &Conn{Conn: raw, Peer: p, bundles: bundles, closed: closed}
+	c.local = localAddr{Addr: raw.LocalAddr(), conn: c}
+	c.ends = time.Since(epoch) + p.NotAfter.Sub(now)
+	c.chains.Store(&chains)
+	return c
+}
+
+// LocalAddr returns the local address, which leads back to the connection.
+func (c *Conn) LocalAddr() net.Addr { return &c.local }
+
+// Close closes the connection. Calls after the first do nothing.
+func (c *Conn) Close() (err error) {
+	c.once.Do(func() {
+		err = c.Conn.Close()
+		c.closed(c)
+	})
+	return err
+}
+
+// CloseAfter closes the connection when d has passed, so that a status that was just written still gets out.
+func (c *Conn) CloseAfter(d time.Duration) {
+	if c.doomed.CompareAndSwap(false, true) {
+		time.AfterFunc(d, func() { _ = c.Close() })
+	}
+}
+
+// Expired reports whether a certificate of the peer's chain is past its end. It reads the monotonic clock, which neither
+// a clock that was set nor a machine that slept moves: Tick, called now and then, corrects that by the wall clock.
+func (c *Conn) Expired() bool { return c.expired.Load() || time.Since(epoch) >= c.ends }
+
+// Tick looks at the wall clock and reports whether the connection has expired by either clock.
+func (c *Conn) Tick(wall time.Time) bool {
+	if !wall.Before(c.NotAfter) {
+		c.expired.Store(true)
+	}
+	return c.Expired()
+}
+
+// Trusted returns the verified chains of the peer that are still good: a root of the trust snapshot at their end, and no
+// CA of them refused by deniedCA. Only when none is left, everything is verified anew; the result is empty if that
+// fails too.
+func (c *Conn) Trusted(trust *Trust, wall time.Time, deniedCA func(Key) bool) []Chain {
+	if good := trust.filter(c.ID.TrustDomain(), *c.chains.Load(), deniedCA); len(good) > 0 {
+		return good
+	}
+	_, fresh, err := verify(c.presented, c.bundles, wall)
+	if err != nil {
+		return nil
+	}
+	c.chains.Store(&fresh)
+	return withoutDenied(fresh, deniedCA)
+}
