@@ -45,6 +45,19 @@ func TestTheHandlerSeesTheCaller(t *testing.T) {
 	}
 }
 
+func TestRequireInAHandler(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t)
+	m.ledger.getBalance = func(ctx context.Context) error { return interceptors.CallerFrom(ctx).Require("ledger.writer") }
+	must(t, balance(t, m.dial(writer)))
+	info := refused(t, balance(t, m.dial(reader)), codes.PermissionDenied, "ROLE_REQUIRED")
+	if info["role"] != "ledger.writer" || info["method"] != "/ledger.v1.LedgerService/GetBalance" {
+		t.Errorf("metadata %v", info)
+	}
+	m.audit.find(t, map[string]any{"event": "handler", "verdict": "denied", "reason": "ROLE_REQUIRED", "workload": "spiffe://mesh.local/service/reader"})
+	refused(t, interceptors.CallerFrom(t.Context()).Require("ledger.writer"), codes.PermissionDenied, "ROLE_REQUIRED")
+}
+
 func TestOutsideOfACallThereIsNobody(t *testing.T) {
 	t.Parallel()
 	nobody := interceptors.CallerFrom(t.Context())

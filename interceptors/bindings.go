@@ -3,6 +3,7 @@ package interceptors
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"example.com/rolecall/interceptors/internal/authz"
@@ -14,7 +15,7 @@ const rereadInterval = 10 * time.Second
 // Bindings is where roles.yaml comes from: BindingsFile or BindingsYAML.
 type Bindings interface {
 	// open returns the first valid bindings; later ones, and errors of reading them, go to apply.
-	open(apply func(*authz.Bindings, error)) (*authz.Bindings, io.Closer, error)
+	open(log *slog.Logger, apply func(*authz.Bindings, error)) (*authz.Bindings, io.Closer, error)
 }
 
 // BindingsFile reads the bindings from a file and goes on watching it: its folder by file events, so that an atomic
@@ -24,10 +25,13 @@ func BindingsFile(path string) Bindings { return bindingsFile(path) }
 
 type bindingsFile string
 
-func (f bindingsFile) open(apply func(*authz.Bindings, error)) (*authz.Bindings, io.Closer, error) {
+func (f bindingsFile) open(log *slog.Logger, apply func(*authz.Bindings, error)) (*authz.Bindings, io.Closer, error) {
 	file, first, err := authz.WatchFile(string(f), rereadInterval, apply)
 	if err != nil {
 		return nil, nil, err
+	}
+	if err := file.Unwatched(); err != nil {
+		log.Warn("the folder of the bindings cannot be watched, changes are seen at the interval only", "interval", rereadInterval, "error", err)
 	}
 	return first, file, nil
 }
@@ -37,7 +41,7 @@ func BindingsYAML(content []byte) Bindings { return bindingsYAML(content) }
 
 type bindingsYAML []byte
 
-func (y bindingsYAML) open(func(*authz.Bindings, error)) (*authz.Bindings, io.Closer, error) {
+func (y bindingsYAML) open(*slog.Logger, func(*authz.Bindings, error)) (*authz.Bindings, io.Closer, error) {
 	b, err := authz.ParseBindings(y)
 	if err != nil {
 		return nil, nil, fmt.Errorf("bindings: %w", err)

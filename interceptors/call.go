@@ -67,8 +67,9 @@ func (c *call) admitted() {
 	}
 }
 
-// refuse counts and records a refusal, has the connection closed where that goes with it, and returns the status.
-func (c *call) refuse(r reason, event string) error {
+// refuse counts and records a refusal, has the connection closed where that goes with it, and returns the status. The
+// roles are those that were asked for, the method's if none are given.
+func (c *call) refuse(r reason, event string, roles ...string) error {
 	c.method.counts[r].Add(1)
 	record := c.record(event, audit.Denied)
 	record.Reason = r.String()
@@ -77,6 +78,9 @@ func (c *call) refuse(r reason, event string) error {
 		info["method"] = c.method.full
 	}
 	if r == roleRequired {
+		if len(roles) > 0 {
+			record.Roles = roles
+		}
 		c.explainRoles(&record, info)
 	}
 	if c.conn != nil {
@@ -96,25 +100,24 @@ func (c *call) refuse(r reason, event string) error {
 
 // explainRoles says which roles are missing: to the caller their names, which the proto file says too, and no more.
 func (c *call) explainRoles(record *audit.Record, info map[string]string) {
-	rule, held := c.method.rule, c.server.verdictOn(c.conn).held
-	if rule.AnyWorkload {
+	if len(record.Roles) == 0 {
 		record.Detail = "any_workload is for workloads of the own trust domain"
 		return
 	}
-	effective := held
-	if c.narrowed {
-		effective = held.And(c.subset)
-		if held.ContainsAll(rule.Need) {
-			info["narrowed"] = "true"
-		}
-	}
-	for _, role := range rule.Roles {
-		if i, ok := c.server.table.RoleIndex(role); !ok || !effective.Has(i) {
+	held, narrowedAway := c.server.verdictOn(c.conn).held, true
+	for _, role := range record.Roles {
+		i, ok := c.server.table.RoleIndex(role)
+		has := ok && held.Has(i)
+		if !has || c.narrowed && !c.subset.Has(i) {
 			record.Missing = append(record.Missing, role)
+			narrowedAway = narrowedAway && has
 		}
 	}
 	if len(record.Missing) > 0 {
 		info["role"] = strings.Join(record.Missing, ",")
+		if narrowedAway {
+			info["narrowed"] = "true"
+		}
 	}
 }
 

@@ -90,7 +90,7 @@ func New(source Source, bindings Bindings, opts ...Option) (*Guard, error) {
 	}
 	first := &state{loaded: g.now(), trust: identity.ReadTrust(source, []spiffeid.TrustDomain{g.trustDomain})}
 	if bindings != nil {
-		if first.bindings, g.bindings, err = bindings.open(g.applyBindings); err != nil {
+		if first.bindings, g.bindings, err = bindings.open(g.log, g.applyBindings); err != nil {
 			return nil, fmt.Errorf("interceptors: %w", err)
 		}
 		if err := g.checkDomain(first.bindings); err != nil {

@@ -141,6 +141,7 @@ func (s *Server) GetServiceInfo() map[string]grpc.ServiceInfo { return s.grpc.Ge
 func (s *Server) Serve(lis net.Listener) error {
 	s.start.Do(func() { s.err = errors.Join(s.err, s.compile()) })
 	if s.err != nil {
+		s.Stop()
 		return errors.Join(fmt.Errorf("interceptors: the server does not start: %w", s.err), lis.Close())
 	}
 	return s.grpc.Serve(lis)

@@ -31,7 +31,7 @@ type Record struct {
 	Claimed  string // what a refused certificate said
 	Peer     net.Addr
 	Serial   string   // hex
-	Roles    []string // what the method requires
+	Roles    []string // what was asked for
 	Missing  []string // what of it the workload does not hold
 	Narrowed bool     // the caller gave up roles for this call
 	Verdict  string
