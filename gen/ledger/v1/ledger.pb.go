@@ -258,7 +258,7 @@ func (x *TransferRecord) GetCreateTime() *timestamppb.Timestamp {
 // Entry is one side of a transfer in the books of one account.
 type Entry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Grows with every entry of the ledger; an opaque name for the caller.
+	// Names this entry of the account among all entries of the ledger; opaque.
 	EntryId    string `protobuf:"bytes,1,opt,name=entry_id,json=entryId,proto3" json:"entry_id,omitempty"`
 	TransferId string `protobuf:"bytes,2,opt,name=transfer_id,json=transferId,proto3" json:"transfer_id,omitempty"`
 	AccountId  string `protobuf:"bytes,3,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
@@ -857,7 +857,8 @@ func (x *ListEntriesResponse) GetNextPageToken() string {
 type WatchEntriesRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	AccountId string                 `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
-	// Resumes after this entry, so that a stream that was drained loses and repeats nothing. Empty: from the first.
+	// Resumes after this entry of the account, so that a stream that was drained loses and repeats nothing. Empty: from the
+	// first.
 	AfterEntryId  string `protobuf:"bytes,2,opt,name=after_entry_id,json=afterEntryId,proto3" json:"after_entry_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

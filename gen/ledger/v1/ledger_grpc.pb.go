@@ -39,7 +39,7 @@ type LedgerServiceClient interface {
 	// OpenAccount opens an account with a balance of zero.
 	OpenAccount(ctx context.Context, in *OpenAccountRequest, opts ...grpc.CallOption) (*OpenAccountResponse, error)
 	// Transfer moves an amount from one account to another of the same currency. The caller owns the paying account or
-	// holds ledger.admin.
+	// holds ledger.admin: else PERMISSION_DENIED with the reason ACCOUNT_NOT_OWNED.
 	Transfer(ctx context.Context, in *TransferRequest, opts ...grpc.CallOption) (*TransferResponse, error)
 	// GetTransfer reads one transfer.
 	GetTransfer(ctx context.Context, in *GetTransferRequest, opts ...grpc.CallOption) (*GetTransferResponse, error)
@@ -49,7 +49,8 @@ type LedgerServiceClient interface {
 	ListEntries(ctx context.Context, in *ListEntriesRequest, opts ...grpc.CallOption) (*ListEntriesResponse, error)
 	// WatchEntries sends the entries of an account after after_entry_id, and then every new one as it is made.
 	WatchEntries(ctx context.Context, in *WatchEntriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEntriesResponse], error)
-	// ImportEntries makes transfers out of the books of another system, all of them or none. Both roles are needed.
+	// ImportEntries makes transfers out of the books of another system, all of them or none, 10,000 at most. Both roles are
+	// needed.
 	ImportEntries(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportEntriesRequest, ImportEntriesResponse], error)
 }
 
@@ -152,7 +153,7 @@ type LedgerServiceServer interface {
 	// OpenAccount opens an account with a balance of zero.
 	OpenAccount(context.Context, *OpenAccountRequest) (*OpenAccountResponse, error)
 	// Transfer moves an amount from one account to another of the same currency. The caller owns the paying account or
-	// holds ledger.admin.
+	// holds ledger.admin: else PERMISSION_DENIED with the reason ACCOUNT_NOT_OWNED.
 	Transfer(context.Context, *TransferRequest) (*TransferResponse, error)
 	// GetTransfer reads one transfer.
 	GetTransfer(context.Context, *GetTransferRequest) (*GetTransferResponse, error)
@@ -162,7 +163,8 @@ type LedgerServiceServer interface {
 	ListEntries(context.Context, *ListEntriesRequest) (*ListEntriesResponse, error)
 	// WatchEntries sends the entries of an account after after_entry_id, and then every new one as it is made.
 	WatchEntries(*WatchEntriesRequest, grpc.ServerStreamingServer[WatchEntriesResponse]) error
-	// ImportEntries makes transfers out of the books of another system, all of them or none. Both roles are needed.
+	// ImportEntries makes transfers out of the books of another system, all of them or none, 10,000 at most. Both roles are
+	// needed.
 	ImportEntries(grpc.ClientStreamingServer[ImportEntriesRequest, ImportEntriesResponse]) error
 	mustEmbedUnimplementedLedgerServiceServer()
 }

@@ -32,8 +32,10 @@ const (
 //
 // OrdersService takes orders and sees that they are paid.
 type OrdersServiceClient interface {
-	// PlaceOrder checks the user, pays, and stores the outcome. An order that could not be paid is stored as FAILED with
-	// the reason and answered without an error.
+	// PlaceOrder checks the user, pays, and stores the outcome. An order that ledger refused to pay is stored as FAILED with
+	// the reason and answered without an error. If it is not known whether ledger paid, the order stays PENDING and the
+	// error, UNKNOWN or DEADLINE_EXCEEDED, names it. NOT_FOUND: no such user; FAILED_PRECONDITION: the user is disabled;
+	// nothing is stored then.
 	PlaceOrder(ctx context.Context, in *PlaceOrderRequest, opts ...grpc.CallOption) (*PlaceOrderResponse, error)
 	// GetOrder reads one order.
 	GetOrder(ctx context.Context, in *GetOrderRequest, opts ...grpc.CallOption) (*GetOrderResponse, error)
@@ -85,8 +87,10 @@ func (c *ordersServiceClient) ListOrders(ctx context.Context, in *ListOrdersRequ
 //
 // OrdersService takes orders and sees that they are paid.
 type OrdersServiceServer interface {
-	// PlaceOrder checks the user, pays, and stores the outcome. An order that could not be paid is stored as FAILED with
-	// the reason and answered without an error.
+	// PlaceOrder checks the user, pays, and stores the outcome. An order that ledger refused to pay is stored as FAILED with
+	// the reason and answered without an error. If it is not known whether ledger paid, the order stays PENDING and the
+	// error, UNKNOWN or DEADLINE_EXCEEDED, names it. NOT_FOUND: no such user; FAILED_PRECONDITION: the user is disabled;
+	// nothing is stored then.
 	PlaceOrder(context.Context, *PlaceOrderRequest) (*PlaceOrderResponse, error)
 	// GetOrder reads one order.
 	GetOrder(context.Context, *GetOrderRequest) (*GetOrderResponse, error)

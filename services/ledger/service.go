@@ -1,0 +1,195 @@
+// Package ledger is the service that keeps double-entry books in integer minor units.
+//
+// Every transfer makes two entries that add up to zero, in one transaction with the balances of both accounts. An account
+// never goes below zero unless it was opened that way. store.go reads, post.go is the one place that moves money, watch.go
+// streams entries, import.go takes over the books of another system.
+package ledger
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	ledgerv1 "example.com/rolecall/gen/ledger/v1"
+	"example.com/rolecall/interceptors"
+	"example.com/rolecall/internal/field"
+	"example.com/rolecall/internal/node"
+	"example.com/rolecall/internal/page"
+	"example.com/rolecall/internal/store"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// adminRole lets its holder move money out of accounts of others.
+const adminRole = "ledger.admin"
+
+// pollInterval is how soon an entry of another replica is seen by those who watch the account.
+const pollInterval = time.Second
+
+// Service implements ledger.v1. Safe for concurrent use.
+type Service struct {
+	ledgerv1.UnimplementedLedgerServiceServer
+	books    books
+	watchers *watchers
+	stopping <-chan struct{}
+	log      *slog.Logger
+	now      func() time.Time
+}
+
+// Setup registers the service on a node.
+func Setup(ctx context.Context, n *node.Node) error {
+	db, err := n.OpenDB(ctx, migrations)
+	if err != nil {
+		return err
+	}
+	s := &Service{books: books{db}, watchers: newWatchers(), stopping: n.Stopping(), log: n.Log, now: time.Now}
+	if db.Shared() {
+		n.Go(func(ctx context.Context) { s.watchers.poll(ctx, pollInterval, s.books.counts, n.Log) })
+	}
+	ledgerv1.RegisterLedgerServiceServer(n.Server, s)
+	return nil
+}
+
+// OpenAccount opens an account with a balance of zero.
+func (s *Service) OpenAccount(ctx context.Context, req *ledgerv1.OpenAccountRequest) (*ledgerv1.OpenAccountResponse, error) {
+	owner := req.GetOwner()
+	if owner == "" {
+		owner = interceptors.CallerFrom(ctx).ID().String()
+	}
+	if err := checkOwner(owner); err != nil {
+		return nil, err
+	}
+	if err := field.Currency("currency", req.GetCurrency()); err != nil {
+		return nil, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, s.status(ctx, "open account", err)
+	}
+	a := account{id: id.String(), owner: owner, currency: req.GetCurrency(), allowNegative: req.GetAllowNegative(), created: s.now()}
+	if err := s.books.open(ctx, a); err != nil {
+		return nil, s.status(ctx, "open account", err)
+	}
+	return &ledgerv1.OpenAccountResponse{Account: a.message()}, nil
+}
+
+// Transfer moves an amount from one account to another.
+func (s *Service) Transfer(ctx context.Context, req *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) {
+	m, err := newMovement("", req)
+	if err != nil {
+		return nil, err
+	}
+	made, err := s.post(ctx, []movement{m})
+	if err != nil {
+		return nil, s.status(ctx, "transfer", err)
+	}
+	return &ledgerv1.TransferResponse{Transfer: made[0].message()}, nil
+}
+
+// post makes transfers for the caller, all or none, and tells those who watch the accounts.
+func (s *Service) post(ctx context.Context, moves []movement) ([]transfer, error) {
+	caller := interceptors.CallerFrom(ctx)
+	by := payer{id: caller.ID().String(), any: caller.HasRole(adminRole)}
+	made, counts, err := s.books.post(ctx, by, moves, s.now())
+	if err != nil {
+		return nil, err
+	}
+	s.watchers.announce(counts)
+	return made, nil
+}
+
+// GetTransfer reads one transfer.
+func (s *Service) GetTransfer(ctx context.Context, req *ledgerv1.GetTransferRequest) (*ledgerv1.GetTransferResponse, error) {
+	if err := field.ID("transfer_id", req.GetTransferId()); err != nil {
+		return nil, err
+	}
+	t, err := s.books.transfer(ctx, req.GetTransferId())
+	if err != nil {
+		return nil, s.status(ctx, "get transfer", err)
+	}
+	return &ledgerv1.GetTransferResponse{Transfer: t.message()}, nil
+}
+
+// GetBalance reads the balance of one account.
+func (s *Service) GetBalance(ctx context.Context, req *ledgerv1.GetBalanceRequest) (*ledgerv1.GetBalanceResponse, error) {
+	if err := field.ID("account_id", req.GetAccountId()); err != nil {
+		return nil, err
+	}
+	a, err := s.books.account(ctx, req.GetAccountId())
+	if err != nil {
+		return nil, s.status(ctx, "get balance", err)
+	}
+	return &ledgerv1.GetBalanceResponse{Balance: money(a.currency, a.balance)}, nil
+}
+
+// ListEntries lists the entries of an account, oldest first.
+func (s *Service) ListEntries(ctx context.Context, req *ledgerv1.ListEntriesRequest) (*ledgerv1.ListEntriesResponse, error) {
+	if err := field.ID("account_id", req.GetAccountId()); err != nil {
+		return nil, err
+	}
+	question := "ledger.ListEntries " + req.GetAccountId()
+	size, cursor, err := page.Read(question, req.GetPageSize(), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	var after int64
+	if cursor != "" {
+		if after, err = parseNumber(cursor); err != nil {
+			return nil, page.Foreign()
+		}
+	}
+	a, err := s.books.account(ctx, req.GetAccountId())
+	if err != nil {
+		return nil, s.status(ctx, "list entries", err)
+	}
+	found, err := s.books.entries(ctx, a, after, size+1)
+	if err != nil {
+		return nil, s.status(ctx, "list entries", err)
+	}
+	answer := &ledgerv1.ListEntriesResponse{}
+	if len(found) > size {
+		found = found[:size]
+		answer.NextPageToken = page.Token(question, formatNumber(found[size-1].number))
+	}
+	for _, e := range found {
+		answer.Entries = append(answer.Entries, e.message())
+	}
+	return answer, nil
+}
+
+// status turns what the books answered into what the caller is told.
+func (s *Service) status(ctx context.Context, doing string, err error) error {
+	code, known := codes.OK, true
+	switch {
+	case errors.Is(err, errNoAccount), errors.Is(err, errNoTransfer):
+		code = codes.NotFound
+	case errors.Is(err, errNotOwner):
+		code = codes.PermissionDenied
+	case errors.Is(err, errBelowZero), errors.Is(err, errCurrency):
+		code = codes.FailedPrecondition
+	case errors.Is(err, errOverflow):
+		code = codes.OutOfRange
+	default:
+		known = false
+	}
+	if !known {
+		return store.Status(ctx, s.log, doing, err)
+	}
+	refusal := status.New(code, err.Error()) // errors of the books are written for the caller
+	if code == codes.PermissionDenied {
+		// Tells it from ROLE_REQUIRED: no binding repairs this one.
+		info := &errdetails.ErrorInfo{Domain: "rolecall", Reason: "ACCOUNT_NOT_OWNED"}
+		if detailed, err := refusal.WithDetails(info); err == nil {
+			refusal = detailed
+		}
+	}
+	return refusal.Err()
+}

@@ -1,0 +1,90 @@
+package ledger
+
+import (
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	ledgerv1 "example.com/rolecall/gen/ledger/v1"
+	"example.com/rolecall/interceptors"
+	"example.com/rolecall/internal/field"
+)
+
+// maxNote is how many characters the note of a transfer has at most.
+const maxNote = 200
+
+// checkOwner checks a SPIFFE ID. SPIFFE-ID §2.3: at most 2048 bytes.
+func checkOwner(owner string) error {
+	id, err := spiffeid.FromString(owner)
+	if err != nil || len(owner) > 2048 || id.Path() == "" {
+		return interceptors.InvalidField("owner", "must be a SPIFFE ID such as spiffe://mesh.local/service/orders")
+	}
+	return nil
+}
+
+// movementRequest is a TransferRequest or an ImportEntriesRequest.
+type movementRequest interface {
+	GetFromAccount() string
+	GetToAccount() string
+	GetAmount() *ledgerv1.Money
+	GetNote() string
+}
+
+// newMovement checks a request to move money; prefix goes before the names of its fields.
+func newMovement(prefix string, req movementRequest) (movement, error) {
+	m := movement{
+		from: req.GetFromAccount(), to: req.GetToAccount(),
+		currency: req.GetAmount().GetCurrency(), minorUnits: req.GetAmount().GetMinorUnits(),
+		note: req.GetNote(),
+	}
+	for _, check := range []func() error{
+		func() error { return field.ID(prefix+"from_account", m.from) },
+		func() error { return field.ID(prefix+"to_account", m.to) },
+		func() error {
+			if m.from == m.to {
+				return interceptors.InvalidField(prefix+"to_account", "must be another account than from_account")
+			}
+			return nil
+		},
+		func() error { return field.Currency(prefix+"amount.currency", m.currency) },
+		func() error { return field.Amount(prefix+"amount.minor_units", m.minorUnits) },
+		func() error { return field.Text(prefix+"note", m.note, 0, maxNote) },
+	} {
+		if err := check(); err != nil {
+			return movement{}, err
+		}
+	}
+	return m, nil
+}
+
+// entryID names an entry: its account and its number there. Callers take it as opaque.
+func entryID(account string, number int64) string { return account + "." + formatNumber(number) }
+
+// parseAfter reads the after_entry_id of an account: 0 if it is empty.
+func parseAfter(a account, entry string) (int64, error) {
+	if entry == "" {
+		return 0, nil
+	}
+	number, ok := strings.CutPrefix(entry, a.id+".")
+	n, err := parseNumber(number)
+	if !ok || err != nil || n > a.entries {
+		return 0, interceptors.InvalidField("after_entry_id", "must be the entry_id of an entry of this account, or empty")
+	}
+	return n, nil
+}
+
+func formatNumber(n int64) string { return strconv.FormatInt(n, 10) }
+
+var errNumber = errors.New("not the number of an entry")
+
+// parseNumber reads what formatNumber wrote, and nothing else: no sign, no leading zero, not zero.
+func parseNumber(s string) (int64, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n <= 0 || n == math.MaxInt64 || formatNumber(n) != s {
+		return 0, errNumber
+	}
+	return n, nil
+}

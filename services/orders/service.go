@@ -1,0 +1,111 @@
+// Package orders is the service that sells things: it asks users who buys, and pays through ledger.
+//
+// An order is stored before it is paid, so that no payment is without its order. What it cannot do is pay exactly once: if
+// the answer of ledger is lost, the order stays PENDING and the caller is told so.
+package orders
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	ledgerv1 "example.com/rolecall/gen/ledger/v1"
+	ordersv1 "example.com/rolecall/gen/orders/v1"
+	usersv1 "example.com/rolecall/gen/users/v1"
+	"example.com/rolecall/internal/field"
+	"example.com/rolecall/internal/node"
+	"example.com/rolecall/internal/page"
+	"example.com/rolecall/internal/store"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Service implements orders.v1. Safe for concurrent use.
+type Service struct {
+	ordersv1.UnimplementedOrdersServiceServer
+	orders orders
+	users  usersv1.UsersServiceClient
+	ledger ledgerv1.LedgerServiceClient
+	log    *slog.Logger
+	now    func() time.Time
+}
+
+// Setup registers the service on a node that has the peers users and ledger.
+func Setup(ctx context.Context, n *node.Node) error {
+	users, err := n.Dial("users")
+	if err != nil {
+		return err
+	}
+	ledger, err := n.Dial("ledger")
+	if err != nil {
+		return err
+	}
+	db, err := n.OpenDB(ctx, migrations)
+	if err != nil {
+		return err
+	}
+	ordersv1.RegisterOrdersServiceServer(n.Server, &Service{
+		orders: orders{db}, users: usersv1.NewUsersServiceClient(users), ledger: ledgerv1.NewLedgerServiceClient(ledger),
+		log: n.Log, now: time.Now,
+	})
+	return nil
+}
+
+// GetOrder reads one order.
+func (s *Service) GetOrder(ctx context.Context, req *ordersv1.GetOrderRequest) (*ordersv1.GetOrderResponse, error) {
+	if err := field.ID("order_id", req.GetOrderId()); err != nil {
+		return nil, err
+	}
+	o, err := s.orders.get(ctx, req.GetOrderId())
+	if err != nil {
+		return nil, s.status(ctx, "get order", err)
+	}
+	return &ordersv1.GetOrderResponse{Order: o.message()}, nil
+}
+
+// ListOrders lists orders, newest first.
+func (s *Service) ListOrders(ctx context.Context, req *ordersv1.ListOrdersRequest) (*ordersv1.ListOrdersResponse, error) {
+	if req.GetUsername() != "" {
+		if err := checkUsername(req.GetUsername()); err != nil {
+			return nil, err
+		}
+	}
+	question := "orders.ListOrders " + req.GetUsername()
+	size, cursor, err := page.Read(question, req.GetPageSize(), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	before := newest
+	if cursor != "" {
+		if before, err = parsePlace(cursor); err != nil {
+			return nil, page.Foreign()
+		}
+	}
+	found, err := s.orders.list(ctx, req.GetUsername(), before, size+1)
+	if err != nil {
+		return nil, s.status(ctx, "list orders", err)
+	}
+	answer := &ordersv1.ListOrdersResponse{}
+	if len(found) > size {
+		found = found[:size]
+		answer.NextPageToken = page.Token(question, found[size-1].place().String())
+	}
+	for _, o := range found {
+		answer.Orders = append(answer.Orders, o.message())
+	}
+	return answer, nil
+}
+
+// status turns what the store answered into what the caller is told.
+func (s *Service) status(ctx context.Context, doing string, err error) error {
+	if errors.Is(err, errNotFound) {
+		return status.Error(codes.NotFound, "there is no such order")
+	}
+	return store.Status(ctx, s.log, doing, err)
+}
