@@ -1,0 +1,163 @@
+package agent
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"example.com/rolecall/pki"
+)
+
+// Times of the renewal of a certificate.
+const (
+	signTimeout  = 10 * time.Second
+	firstBackoff = 250 * time.Millisecond
+	lastBackoff  = 15 * time.Second
+)
+
+// Signer has certificates signed: the authority over mutual TLS, or anything else that can.
+type Signer interface {
+	// Sign returns the chain for a PKCS#10 request in DER, leaf first, without the root. It must be safe to call
+	// concurrently and return soon after ctx ends.
+	Sign(ctx context.Context, csr []byte) ([]*x509.Certificate, error)
+}
+
+// names are what a certificate is asked to say.
+type names struct {
+	id  spiffeid.ID
+	dns []string
+	ips []net.IP
+}
+
+// key tells identities apart.
+func (n names) key() string {
+	parts := append([]string{n.id.String()}, n.dns...)
+	for _, ip := range n.ips {
+		parts = append(parts, ip.String())
+	}
+	return strings.Join(parts, "\x00")
+}
+
+// identity holds the certificate of one set of names and renews it for as long as run runs. Keys are made here, one for
+// each certificate, and are never written anywhere.
+type identity struct {
+	names
+	signer  Signer
+	log     *slog.Logger
+	changed func() // told after each new certificate and each first failure
+
+	mu    sync.Mutex
+	svid  *svid
+	err   error
+	tried chan struct{} // closed when the first attempt is over
+	once  sync.Once
+}
+
+// svid is immutable.
+type svid struct {
+	id       spiffeid.ID
+	chain    []*x509.Certificate
+	key      []byte // PKCS#8
+	notAfter time.Time
+}
+
+func newIdentity(n names, signer Signer, log *slog.Logger, changed func()) *identity {
+	return &identity{names: n, signer: signer, log: log, changed: changed, tried: make(chan struct{})}
+}
+
+// current returns the certificate, or why there is none that is valid.
+func (i *identity) current(now time.Time) (*svid, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.svid != nil && now.Before(i.svid.notAfter) {
+		return i.svid, nil
+	}
+	if i.err != nil {
+		return nil, i.err
+	}
+	return nil, fmt.Errorf("no certificate for %s yet", i.id)
+}
+
+// run renews until ctx ends: at 45 to 55 % of life by the wall clock, and after a failure again and again, less and less
+// often, with jitter so that many agents do not come back at once.
+func (i *identity) run(ctx context.Context) {
+	backoff := firstBackoff
+	for ctx.Err() == nil {
+		issued := time.Now()
+		fresh, err := i.renew(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		i.mu.Lock()
+		failedBefore := i.err != nil
+		i.err = err
+		if err == nil {
+			i.svid = fresh
+		}
+		i.mu.Unlock()
+		i.once.Do(func() { close(i.tried) })
+		if err == nil {
+			backoff = firstBackoff
+			i.changed()
+			pki.WaitUntil(ctx, pki.RenewAt(issued, fresh.notAfter))
+			continue
+		}
+		if !failedBefore {
+			i.log.Warn("certificate could not be renewed; trying again", "id", i.id, "error", err)
+			i.changed()
+		}
+		pki.WaitUntil(ctx, time.Now().Add(backoff/2+rand.N(backoff)))
+		backoff = min(2*backoff, lastBackoff)
+	}
+}
+
+// renew makes a key and has it signed.
+func (i *identity) renew(ctx context.Context) (*svid, error) {
+	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	defer cancel()
+	key, err := pki.NewKey()
+	if err != nil {
+		return nil, err
+	}
+	csr, err := pki.NewCSR(key, i.id, i.dns, i.ips)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := i.signer.Sign(ctx, csr)
+	if err != nil {
+		return nil, fmt.Errorf("sign certificate of %s: %w", i.id, err)
+	}
+	if err := checkSigned(chain, i.id, key.Public()); err != nil {
+		return nil, fmt.Errorf("sign certificate of %s: what came back %w", i.id, err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("encode private key: %w", err)
+	}
+	i.log.Debug("certificate renewed", "id", i.id, "serial", fmt.Sprintf("%x", chain[0].SerialNumber), "not_after", chain[0].NotAfter)
+	return &svid{id: i.id, chain: chain, key: der, notAfter: chain[0].NotAfter}, nil
+}
+
+// checkSigned makes sure that a chain is what was asked for before anybody is given it.
+func checkSigned(chain []*x509.Certificate, id spiffeid.ID, public crypto.PublicKey) error {
+	if len(chain) == 0 {
+		return fmt.Errorf("is empty")
+	}
+	leaf := chain[0]
+	if len(leaf.URIs) != 1 || leaf.URIs[0].String() != id.String() {
+		return fmt.Errorf("names %v", leaf.URIs)
+	}
+	if key, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !key.Equal(public) {
+		return fmt.Errorf("holds another key")
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+)
+
+// process is one process for as long as it lives. A pid alone is used again after its process has ended.
+type process struct {
+	pid   int
+	start uint64 // ticks since boot (Linux), microseconds since 1970 (macOS): compared, never computed with
+}
+
+// maxAncestors bounds the walk from a process up to the one that was registered.
+const maxAncestors = 64
+
+// errGone reports that a process has ended; whatever has its pid now is another one.
+var errGone = errors.New("the process has ended")
+
+// StartTime returns when a process started, in a unit of the system's own: with the pid it names the process for good.
+func StartTime(pid int) (uint64, error) {
+	stat, err := readProcess(pid)
+	if err != nil {
+		return 0, fmt.Errorf("start time of process %d: %w", pid, err)
+	}
+	return stat.start, nil
+}
+
+// processStat is what the system tells about a process.
+type processStat struct {
+	parent int
+	start  uint64
+}
+
+// alive fails unless p is still the process with its pid.
+func (p process) alive() error {
+	stat, err := readProcess(p.pid)
+	if err != nil {
+		return err
+	}
+	if stat.start != p.start {
+		return fmt.Errorf("%w: its pid %d belongs to another process now", errGone, p.pid)
+	}
+	return nil
+}
+
+// lineage returns p and its ancestors, nearest first. Each step is read twice, so that a parent that ends meanwhile
+// cannot be mistaken for a new process with its pid.
+func (p process) lineage() ([]process, error) {
+	line := []process{p}
+	for at := p; len(line) <= maxAncestors; {
+		stat, err := readProcess(at.pid)
+		if err != nil || stat.start != at.start {
+			return nil, fmt.Errorf("%w: pid %d", errGone, at.pid)
+		}
+		if stat.parent < 1 {
+			return line, nil
+		}
+		parent, err := readProcess(stat.parent)
+		if err != nil {
+			return nil, fmt.Errorf("parent of pid %d: %w", at.pid, err)
+		}
+		if again, err := readProcess(at.pid); err != nil || again != stat {
+			return nil, fmt.Errorf("%w: pid %d or its parent", errGone, at.pid)
+		}
+		if parent.start > stat.start {
+			return line, nil // no parent is younger than its child: whoever that is, the walk ends before it
+		}
+		at = process{stat.parent, parent.start}
+		line = append(line, at)
+	}
+	return line, nil
+}

@@ -1,0 +1,158 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// maxRegistrations bounds the processes that may be registered at one time.
+const maxRegistrations = 1024
+
+// registry knows which processes are which workloads, and keeps one identity alive for each set of names that somebody
+// may have. Safe for concurrent use.
+type registry struct {
+	make func(names) *identity
+
+	mu         sync.Mutex
+	seq        uint64
+	processes  map[process][]*registration
+	count      int
+	identities map[string]*heldIdentity
+	changed    chan struct{} // closed and replaced at every change
+	running    sync.WaitGroup
+}
+
+// registration is one process that was declared to be a workload.
+type registration struct {
+	seq      uint64
+	process  process
+	identity *identity
+}
+
+type heldIdentity struct {
+	*identity
+	holders int
+	stop    context.CancelFunc
+}
+
+func newRegistry(makeIdentity func(names) *identity) *registry {
+	return &registry{make: makeIdentity, processes: map[process][]*registration{},
+		identities: map[string]*heldIdentity{}, changed: make(chan struct{})}
+}
+
+// hold returns the identity for the names and keeps it alive until release is called with it.
+func (r *registry) hold(n names) *identity {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.holdLocked(n)
+}
+
+func (r *registry) holdLocked(n names) *identity {
+	key := n.key()
+	held, ok := r.identities[key]
+	if !ok {
+		ctx, stop := context.WithCancel(context.Background())
+		held = &heldIdentity{identity: r.make(n), stop: stop}
+		r.identities[key] = held
+		r.running.Go(func() { held.run(ctx) })
+	}
+	held.holders++
+	return held.identity
+}
+
+func (r *registry) release(i *identity) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.releaseLocked(i)
+}
+
+func (r *registry) releaseLocked(i *identity) {
+	key := i.key()
+	held := r.identities[key]
+	if held.holders--; held.holders == 0 {
+		held.stop()
+		delete(r.identities, key)
+	}
+}
+
+// register declares the process to be the workload, until remove.
+func (r *registry) register(p process, n names) (*registration, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.count >= maxRegistrations {
+		return nil, fmt.Errorf("%d processes are registered, which is the most", r.count)
+	}
+	r.seq++
+	reg := &registration{seq: r.seq, process: p, identity: r.holdLocked(n)}
+	r.processes[p] = append(r.processes[p], reg)
+	r.count++
+	r.notifyLocked()
+	return reg, nil
+}
+
+func (r *registry) remove(reg *registration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	left := slices.DeleteFunc(r.processes[reg.process], func(other *registration) bool { return other == reg })
+	if r.processes[reg.process] = left; len(left) == 0 {
+		delete(r.processes, reg.process)
+	}
+	r.count--
+	r.releaseLocked(reg.identity)
+	r.notifyLocked()
+}
+
+// of returns the names that processes of a line are registered for, the nearest process first.
+func (r *registry) of(line []process) []names {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var found []names
+	for _, p := range line {
+		for _, reg := range r.processes[p] {
+			found = append(found, reg.identity.names)
+		}
+	}
+	return found
+}
+
+// list returns all registrations in the order in which they were made.
+func (r *registry) list() []*registration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []*registration
+	for _, regs := range r.processes {
+		all = append(all, regs...)
+	}
+	slices.SortFunc(all, func(a, b *registration) int { return int(a.seq) - int(b.seq) })
+	return all
+}
+
+// next returns a channel that is closed at the next change of anything that a message says.
+func (r *registry) next() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changed
+}
+
+func (r *registry) notify() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notifyLocked()
+}
+
+func (r *registry) notifyLocked() {
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// stop ends every renewal and waits for them. Nothing may be held or registered afterwards.
+func (r *registry) stop() {
+	r.mu.Lock()
+	for _, held := range r.identities {
+		held.stop()
+	}
+	r.mu.Unlock()
+	r.running.Wait()
+}

@@ -1,0 +1,138 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// maxExecutable bounds what is hashed for unix:sha256.
+const maxExecutable = 2 << 30
+
+// Selector is one thing that must be true of a process, in SPIRE's syntax: unix:uid:1000, unix:gid:1000,
+// unix:path:/usr/bin/x, unix:sha256:HEX. Path and hash are those of the file that the process runs; they are known on
+// Linux only.
+type Selector struct {
+	kind  string
+	value string
+}
+
+// ParseSelector reads a selector.
+func ParseSelector(text string) (Selector, error) {
+	parts := strings.SplitN(text, ":", 3)
+	if len(parts) != 3 || parts[0] != "unix" {
+		return Selector{}, fmt.Errorf("selector %q: unix:uid:N, unix:gid:N, unix:path:/FILE or unix:sha256:HEX is needed", text)
+	}
+	s := Selector{parts[1], parts[2]}
+	var err error
+	switch s.kind {
+	case "uid", "gid":
+		var n uint64
+		if n, err = strconv.ParseUint(s.value, 10, 32); err == nil && strconv.FormatUint(n, 10) != s.value {
+			err = errors.New("write it without leading zeros or signs")
+		}
+	case "path":
+		if !filepath.IsAbs(s.value) || filepath.Clean(s.value) != s.value {
+			err = errors.New("an absolute path without . or .. is needed")
+		}
+	case "sha256":
+		var sum []byte
+		if sum, err = hex.DecodeString(s.value); err == nil && len(sum) != sha256.Size {
+			err = errors.New("64 hexadecimal digits are needed")
+		}
+		s.value = strings.ToLower(s.value)
+	default:
+		err = errors.New("the kind must be uid, gid, path or sha256")
+	}
+	if err == nil && !executablesKnown && (s.kind == "path" || s.kind == "sha256") {
+		err = errors.New("which file a process runs is known on Linux only; use unix:uid or unix:gid")
+	}
+	if err != nil {
+		return Selector{}, fmt.Errorf("selector %q: %w", text, err)
+	}
+	return s, nil
+}
+
+// String returns the selector as it is written.
+func (s Selector) String() string { return "unix:" + s.kind + ":" + s.value }
+
+// fits tells whether it is true of the peer.
+func (s Selector) fits(p peer, sums *checksums) (bool, error) {
+	switch s.kind {
+	case "uid":
+		return strconv.FormatUint(uint64(p.uid), 10) == s.value, nil
+	case "gid":
+		return strconv.FormatUint(uint64(p.gid), 10) == s.value, nil
+	case "path":
+		path, err := executablePath(p.pid)
+		return err == nil && path == s.value, err
+	case "sha256":
+		sum, err := sums.of(p.pid)
+		return err == nil && sum == s.value, err
+	}
+	return false, nil
+}
+
+// checksums remembers the hashes of executables, so that a file is read once and not for each message. Safe for
+// concurrent use.
+type checksums struct {
+	mu    sync.Mutex
+	known map[fileKey]string
+}
+
+// fileKey changes whenever the content of a file does.
+type fileKey struct {
+	device, inode uint64
+	size          int64
+	changed       time.Time
+}
+
+// of returns the SHA-256 of the file that the process runs, in hex.
+func (c *checksums) of(pid int) (string, error) {
+	f, err := openExecutable(pid)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = f.Close() }()
+	key, err := keyOf(f)
+	if err != nil {
+		return "", err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if sum, ok := c.known[key]; ok {
+		return sum, nil
+	}
+	sum, err := hashFile(f)
+	if err != nil {
+		return "", err
+	}
+	if again, err := keyOf(f); err != nil || again != key {
+		return "", fmt.Errorf("%s changed while it was read", f.Name())
+	}
+	if c.known == nil || len(c.known) >= maxEntries {
+		c.known = map[fileKey]string{}
+	}
+	c.known[key] = sum
+	return sum, nil
+}
+
+func hashFile(f *os.File) (string, error) {
+	hash := sha256.New()
+	n, err := io.Copy(hash, io.LimitReader(f, maxExecutable+1))
+	if err != nil {
+		return "", err
+	}
+	if n > maxExecutable {
+		return "", fmt.Errorf("%s is larger than %d bytes", f.Name(), maxExecutable)
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
+}

@@ -1,0 +1,114 @@
+package pki_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/rolecall/pki"
+	"example.com/rolecall/rolecalltest"
+)
+
+func TestInspectSaysWhatAFileIsAndWhatIsWrongWithIt(t *testing.T) {
+	t.Parallel()
+	ca, dir := sharedCA(t)
+	files := t.TempDir()
+	chain := issue(t, ca.Issuers(), leafFor(t, "/service/ledger"))
+	agent := filepath.Join(files, "agent.pem")
+	if _, err := ca.Issuers().IssueCredential(leafFor(t, "/service/agent"), agent); err != nil {
+		t.Fatal(err)
+	}
+	open := filepath.Join(files, "open.key")
+	data, err := os.ReadFile(agent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(open, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	key, err := pki.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr := filepath.Join(files, "request.der")
+	der, err := pki.NewCSR(key, leafFor(t, "/service/ledger").ID, []string{"*.mesh.local"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(csr, der, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	foreign, _ := rolecalltest.NewCA(t, "mesh.local").Issue("/service/ledger")
+	truncated := filepath.Join(files, "truncated.pem")
+	if err := os.WriteFile(truncated, data[:len(data)-40], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for _, c := range []struct {
+		name, path string
+		now        time.Time
+		kind       string
+		ok         bool
+		want       []string
+	}{
+		{"a bundle", filepath.Join(dir, "authority", "bundle.pem"), now, "bundle (the roots that a verifier trusts)", true,
+			[]string{"SPIFFE ID      spiffe://mesh.local\n", "ECDSA P-256"}},
+		{"a chain", write(t, "chain.pem", chain...), now, "chain", true,
+			[]string{"spiffe://mesh.local/service/ledger", "localhost, 127.0.0.1, ::1", "successor due", "nothing is wrong with it"}},
+		{"a leaf", write(t, "leaf.pem", chain[0]), now, "leaf certificate", true, nil},
+		{"an expired leaf", write(t, "leaf.pem", chain[0]), now.Add(25 * time.Hour), "leaf certificate", false, []string{"PROBLEM        expired at", "h0m"}},
+		{"a leaf of tomorrow", write(t, "leaf.pem", chain[0]), now.Add(-24 * time.Hour), "leaf certificate", false, []string{"is the clock right?"}},
+		{"a chain in the wrong order", write(t, "chain.pem", chain[1], chain[0]), now, "chain", false, []string{"certificate 1 is not signed by the one after it"}},
+		{"a chain of two authorities", write(t, "chain.pem", foreign, chain[1]), now, "chain", false, []string{"not signed by"}},
+		{"an encrypted key", filepath.Join(dir, "root", "root.key"), now, "encrypted private key", true, []string{"600000 rounds, 16-byte salt"}},
+		{"an issuer's file", filepath.Join(dir, "authority", "issuers", "0001.pem"), now, "credential (a key with its chain)", true, []string{"encrypted private key"}},
+		{"a credential", agent, now, "credential (a key with its chain)", true, []string{"private key in the clear"}},
+		{"a credential that others may read", open, now, "credential (a key with its chain)", false, []string{"chmod 600 "}},
+		{"a truncated file", truncated, now, "chain", false, []string{"truncated"}},
+		{"a request", csr, now, "certificate request (CSR)", false, []string{"an authority would refuse it: DNS name \"*.mesh.local\""}},
+		{"a request with an RSA key", "testdata/rsa1024.csr", now, "certificate request (CSR)", false, []string{"RSA 1024 bits", "only ECDSA"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := pki.InspectFile(c.path, c.now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var text strings.Builder
+			if err := got.WriteText(&text); err != nil {
+				t.Fatal(err)
+			}
+			if got.Kind != c.kind || got.OK() != c.ok {
+				t.Errorf("kind %q, OK %v; want %q, %v:\n%s", got.Kind, got.OK(), c.kind, c.ok, text.String())
+			}
+			for _, want := range c.want {
+				if !strings.Contains(text.String(), want) {
+					t.Errorf("text does not show %q:\n%s", want, text.String())
+				}
+			}
+			encoded, err := json.Marshal(got)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(text.String()+string(encoded), "PRIVATE KEY-") {
+				t.Error("a key is shown")
+			}
+		})
+	}
+	if _, err := pki.Inspect([]byte("hello"), now); err == nil {
+		t.Error("text is taken for a certificate")
+	}
+}
+
+func FuzzInspect(f *testing.F) {
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"))
+	f.Add([]byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if got, err := pki.Inspect(data, time.Unix(0, 0)); err == nil && len(got.Objects) == 0 {
+			t.Error("neither an error nor an object")
+		}
+	})
+}

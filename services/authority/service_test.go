@@ -1,0 +1,166 @@
+package authority_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	authorityv1 "example.com/rolecall/gen/authority/v1"
+	"example.com/rolecall/pki"
+	"example.com/rolecall/services/authority"
+)
+
+func TestWhoMayHaveWhichCertificate(t *testing.T) {
+	t.Parallel()
+	r := open(t)
+	agent, ledger := r.caller(t, "/service/agent"), r.caller(t, "/service/ledger", "localhost")
+	loopback := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	ok, field, role := codes.OK.String(), "InvalidArgument INVALID_FIELD", "PermissionDenied ROLE_REQUIRED"
+	for _, c := range []struct {
+		name string
+		from caller
+		csr  []byte
+		want string
+	}{
+		{"the agent asks for a service", agent, csr(t, nil, "/service/billing", []string{"localhost"}, loopback...), ok},
+		{"the agent asks for a service by its names", agent, csr(t, nil, "/service/billing", []string{"billing", "billing.mesh.local", "eu.example.org"}), ok},
+		{"the agent renews itself", agent, csr(t, nil, "/service/agent", nil), ok},
+		{"a service renews itself", ledger, csr(t, nil, "/service/ledger", []string{"localhost"}), ok},
+		{"an operator renews herself", r.caller(t, "/operator/alice"), csr(t, nil, "/operator/alice", nil), ok},
+		{"the agent asks to be the authority", agent, csr(t, nil, "/service/authority", nil), field},
+		{"the agent asks to be an operator", agent, csr(t, nil, "/operator/alice", nil), field},
+		{"the agent asks for an ID of another form", agent, csr(t, nil, "/ns/x/sa/y", nil), field},
+		{"the agent asks for a deeper path", agent, csr(t, nil, "/service/billing/x", nil), field},
+		{"the agent asks for the DNS name of another service", agent, csr(t, nil, "/service/billing", []string{"ledger"}), field},
+		{"the agent asks for a DNS name of the world", agent, csr(t, nil, "/service/billing", []string{"www.example.com"}), field},
+		{"the agent asks for two labels where one is allowed", agent, csr(t, nil, "/service/billing", []string{"a.b.example.org"}), field},
+		{"the agent asks for an address that is not loopback", agent, csr(t, nil, "/service/billing", nil, net.IPv4(10, 0, 0, 1)), field},
+		{"a service asks for another", ledger, csr(t, nil, "/service/billing", nil), role},
+		{"a service asks to be the authority", ledger, csr(t, nil, "/service/authority", nil), role},
+		{"an operator asks for a service", r.caller(t, "/operator/alice"), csr(t, nil, "/service/billing", nil), role},
+		{"a service adds a DNS name while it renews", ledger, csr(t, nil, "/service/ledger", []string{"localhost", "ledger"}), field},
+		{"a service adds an address while it renews", ledger, csr(t, nil, "/service/ledger", nil, loopback...), field},
+		{"a service renews with its old key", ledger, csr(t, ledger.PrivateKey, "/service/ledger", nil), field},
+		{"rubbish", agent, []byte("hello"), field},
+		{"1 MB", agent, make([]byte, 1<<20), field},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			response, err := r.client(t, c.from).IssueCertificate(within(t), &authorityv1.IssueCertificateRequest{Csr: c.csr})
+			if got := verdict(err); got != c.want {
+				t.Fatalf("got %s (%v), want %s", got, err, c.want)
+			}
+			if err == nil {
+				checkResponse(t, response, c.csr)
+			}
+		})
+	}
+}
+
+// verdict is a code and the reason of its ErrorInfo.
+func verdict(err error) string {
+	s := status.Convert(err)
+	text := s.Code().String()
+	for _, detail := range s.Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			text += " " + info.GetReason()
+		}
+	}
+	return text
+}
+
+func checkResponse(t *testing.T, response *authorityv1.IssueCertificateResponse, csr []byte) {
+	t.Helper()
+	asked, err := x509.ParseCertificateRequest(csr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := parse(t, response.GetChain())
+	if len(chain) != 2 || !chain[0].PublicKey.(*ecdsa.PublicKey).Equal(asked.PublicKey) {
+		t.Fatalf("chain of %d certificates, or over another key", len(chain))
+	}
+	if diff := cmp.Diff(asked.DNSNames, chain[0].DNSNames); diff != "" {
+		t.Errorf("DNS names (-want +got):\n%s", diff)
+	}
+	bundle, err := pki.NewBundle(parse(t, response.GetRoots()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := x509svid.Verify(chain, bundle); err != nil {
+		t.Errorf("go-spiffe does not verify the chain: %v", err)
+	}
+	if got := response.GetNotAfter().AsTime(); !got.Equal(chain[0].NotAfter) {
+		t.Errorf("not_after %s, the certificate says %s", got, chain[0].NotAfter)
+	}
+}
+
+func parse(t *testing.T, der [][]byte) []*x509.Certificate {
+	t.Helper()
+	certs, err := x509.ParseCertificates(slices.Concat(der...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certs
+}
+
+func TestEveryWorkloadMayReadTheBundle(t *testing.T) {
+	t.Parallel()
+	r := open(t)
+	response, err := r.client(t, r.caller(t, "/operator/carol")).GetBundle(within(t), &authorityv1.GetBundleRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, err := pki.NewBundle(parse(t, response.GetRoots()))
+	if err != nil || !bundle.Equal(r.ca.Issuers().Bundle()) || response.GetTrustDomain() != "mesh.local" || response.GetRefreshHintSeconds() != 60 {
+		t.Errorf("got %v (%v), want the CA's bundle, to be asked for again in 60 s", response, err)
+	}
+}
+
+func TestTheAuthorityShowsACertificateThatItSignedItself(t *testing.T) {
+	t.Parallel()
+	r := open(t)
+	who := r.caller(t, "/service/agent")
+	conn, err := tls.Dial("tcp", r.service.Addr, &tls.Config{ //nolint:gosec // the chain is looked at below
+		InsecureSkipVerify: true, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS13,
+		Certificates: []tls.Certificate{{Certificate: [][]byte{who.Certificates[0].Raw, who.Certificates[1].Raw}, PrivateKey: who.PrivateKey}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	shown := conn.ConnectionState().PeerCertificates
+	id, _, err := x509svid.Verify(shown, r.ca.Issuers().Bundle())
+	if err != nil || id.Path() != "/service/authority" {
+		t.Errorf("shows %s, %v", id, err)
+	}
+	if got := time.Until(shown[0].NotAfter); got < 23*time.Hour || got > 24*time.Hour+time.Minute {
+		t.Errorf("its certificate lives another %s, want about a day", got)
+	}
+}
+
+func TestConfigurationsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	_, dir := sharedCA(t)
+	for name, c := range map[string]authority.Config{
+		"no directory":                    {},
+		"operators on request":            {Dir: dir, Allow: []string{"/operator/*"}},
+		"a pattern that is no path":       {Dir: dir, Allow: []string{"service/*"}},
+		"a pattern inside of a segment":   {Dir: dir, Allow: []string{"/service/a*"}},
+		"a pattern with an empty part":    {Dir: dir, Allow: []string{"/service//x"}},
+		"certificates of a second's life": {Dir: dir, LeafLife: time.Second},
+	} {
+		if a, err := authority.Open(c); err == nil {
+			t.Errorf("%s: opened %v, want a refusal", name, a)
+		}
+	}
+}
