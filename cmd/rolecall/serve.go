@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"example.com/rolecall/internal/catalog"
+	"example.com/rolecall/internal/cli"
+	"example.com/rolecall/internal/node"
+	"example.com/rolecall/internal/supervisor"
+	"example.com/rolecall/pki"
+	"example.com/rolecall/services/authority"
+	"example.com/rolecall/services/ledger"
+	"example.com/rolecall/services/orders"
+	"example.com/rolecall/services/users"
+)
+
+// setups are the services without an identity of their own making.
+var setups = map[string]func(context.Context, *node.Node) error{
+	"users":  users.Setup,
+	"ledger": ledger.Setup,
+	"orders": orders.Setup,
+}
+
+// serveFlags are what a command line says about a service.
+type serveFlags struct {
+	node         node.Config
+	id           string
+	peers        []string
+	databaseFile string
+	authority    authority.Config
+}
+
+func (a *app) serveCommand() *cobra.Command {
+	var flags serveFlags
+	c := &cobra.Command{
+		Use:   "serve SERVICE",
+		Short: "Run one service: " + strings.Join(catalog.Names(), ", "),
+		Long: `Runs one service until it is told to end, and then lets the calls in flight finish.
+
+Its certificate comes from the SPIFFE Workload API that SPIFFE_ENDPOINT_SOCKET names: rolecall's agent or SPIRE's. Only the
+authority needs none: it signs its own, and --ca names the folder of its issuers. Audit records and the log go to standard
+error, a JSON object on each line.`,
+		Example: `  rolecall serve ledger --listen 127.0.0.1:7445 --admin 127.0.0.1:7545 --roles roles.yaml --data /var/lib/ledger
+  rolecall serve orders --listen 127.0.0.1:7446 --roles roles.yaml --data /var/lib/orders \
+    --peer users=dns:///users:7443,spiffe://mesh.local/service/users \
+    --peer ledger=dns:///ledger:7445,spiffe://mesh.local/service/ledger
+  rolecall serve authority --listen 127.0.0.1:7441 --roles roles.yaml --ca /var/lib/authority`,
+		Args:      cobra.ExactArgs(1),
+		ValidArgs: catalog.Names(),
+		RunE: func(c *cobra.Command, args []string) error {
+			if _, err := catalog.Named(args[0]); err != nil {
+				return cli.Usagef("%w", err)
+			}
+			ctx, err := supervisor.Attach(c.Context())
+			if err != nil {
+				return err
+			}
+			return flags.serve(ctx, args[0])
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&flags.node.Listen, "listen", "", "HOST:PORT of the gRPC server (needed)")
+	f.StringVar(&flags.node.Admin, "admin", "", "loopback HOST:PORT of /healthz, /readyz and /metrics (default: not served)")
+	f.BoolVar(&flags.node.Pprof, "pprof", false, "serve /debug/pprof at --admin too")
+	f.StringVar(&flags.node.Roles, "roles", "", "path of roles.yaml (needed)")
+	f.StringVar(&flags.id, "id", "", "own SPIFFE ID, where the Workload API offers several (default: the one with the path /service/SERVICE)")
+	f.StringArrayVar(&flags.peers, "peer", nil, "NAME=TARGET,SPIFFE-ID of a service that this one calls; once for each")
+	f.StringVar(&flags.node.Dir, "data", ".", "folder for the service's files")
+	f.StringVar(&flags.node.Database, "database", "", "postgres:// URL or path of an SQLite file (default: SERVICE.db in --data)")
+	f.StringVar(&flags.databaseFile, "database-file", "", "file that holds the URL for --database, which other users can read on a command line")
+	f.BoolVar(&flags.node.AuditAllowed, "audit-allowed", false, "record calls that were allowed too")
+	f.DurationVar(&flags.node.Grace, "grace", 15*time.Second, "how long calls in flight may take at the end")
+	f.StringVar(&flags.authority.Dir, "ca", "", "authority only: folder with bundle.pem, credential and issuers/")
+	f.DurationVar(&flags.authority.LeafLife, "leaf-ttl", pki.DefaultLeafLife, "authority only: life of the certificates that it signs")
+	f.StringArrayVar(&flags.authority.Allow, "allow", nil, `authority only: path of SPIFFE IDs that requesters may ask for, "*" is one segment (default: /service/*)`)
+	c.MarkFlagsMutuallyExclusive("database", "database-file")
+	return c
+}
+
+func (s *serveFlags) serve(ctx context.Context, name string) error {
+	cfg := s.node
+	cfg.Name = name
+	cfg.Log = slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	if cfg.Listen == "" || cfg.Roles == "" {
+		return cli.Usagef("--listen HOST:PORT and --roles PATH are needed; see 'rolecall serve --help'")
+	}
+	var err error
+	if s.id != "" {
+		if cfg.ID, err = spiffeid.FromString(s.id); err != nil {
+			return cli.Usagef("--id %q: %w", s.id, err)
+		}
+	}
+	if cfg.Peers, err = parsePeers(s.peers); err != nil {
+		return err
+	}
+	if s.databaseFile != "" {
+		if cfg.Database, err = readLine(s.databaseFile); err != nil {
+			return fmt.Errorf("--database-file: %w", err)
+		}
+	}
+	if name != "authority" {
+		return node.Run(ctx, cfg, setups[name])
+	}
+	if s.authority.Dir == "" {
+		return cli.Usagef("--ca DIR is needed: the folder with bundle.pem, credential and issuers/")
+	}
+	s.authority.Log = cfg.Log
+	signer, err := authority.Open(s.authority)
+	if err != nil {
+		return err
+	}
+	cfg.Source = signer.Source()
+	return node.Run(ctx, cfg, signer.Setup)
+}
+
+// parsePeers reads NAME=TARGET,SPIFFE-ID.
+func parsePeers(flags []string) (map[string]node.Peer, error) {
+	peers := map[string]node.Peer{}
+	for _, flag := range flags {
+		name, rest, named := strings.Cut(flag, "=")
+		comma := strings.LastIndex(rest, ",")
+		if !named || name == "" || comma < 1 {
+			return nil, cli.Usagef("--peer %q: the form is NAME=TARGET,SPIFFE-ID, ledger=dns:///ledger:7445,spiffe://mesh.local/service/ledger", flag)
+		}
+		id, err := spiffeid.FromString(rest[comma+1:])
+		if err != nil {
+			return nil, cli.Usagef("--peer %q: %w", flag, err)
+		}
+		if _, twice := peers[name]; twice {
+			return nil, cli.Usagef("--peer %s: given twice", name)
+		}
+		peers[name] = node.Peer{Target: rest[:comma], ID: id}
+	}
+	return peers, nil
+}
+
+// readLine reads a file that holds one line.
+func readLine(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	data, err := io.ReadAll(io.LimitReader(f, 4096))
+	if err != nil {
+		return "", err
+	}
+	line := strings.TrimSpace(string(data))
+	if line == "" || strings.ContainsAny(line, "\r\n") {
+		return "", fmt.Errorf("%s does not hold exactly one line", path)
+	}
+	return line, nil
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"example.com/rolecall/internal/up"
+	"example.com/rolecall/pki"
+)
+
+func (a *app) upCommand() *cobra.Command {
+	config := up.Config{Out: a.out}
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Bring up a whole mesh on this machine",
+		Long: `Makes a certificate authority, sample bindings and the certificates of three sample operators in a folder, starts the
+authority, the agent and every service as a process of its own, and keeps them running until Ctrl-C. What is in the folder
+already is used again; roles.yaml is never overwritten. mesh.json in the folder tells other programs how to reach it all.
+
+This is for development: the root's key lies in the folder, encrypted, with its passphrase beside it.`,
+		Example: `  rolecall up
+  rolecall up --base-port 0                               # free ports, shown in the table and in mesh.json
+  rolecall up --leaf-ttl 30s --issuer-ttl 3m              # watch certificates rotate
+  rolecall up --database postgres://localhost/rolecall    # instead of an SQLite file for each service`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			executable, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("find the own binary: %w", err)
+			}
+			config.Executable = executable
+			config.Kill = secondSignal()
+			return up.Run(c.Context(), config)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&config.Dir, "dir", up.DefaultDir, "folder of the mesh, made if it is not there")
+	f.IntVar(&config.BasePort, "base-port", 7440, "services listen on the ports above this one, their admin addresses 100 further; 0: free ports")
+	f.StringVar(&config.TrustDomain, "trust-domain", "", "name of the trust domain (default: that of the folder, "+up.DefaultTrustDomain+" for a new one)")
+	f.DurationVar(&config.LeafTTL, "leaf-ttl", pki.DefaultLeafLife, "life of the workloads' certificates, 15s at least and a sixth of the issuer's at most")
+	f.DurationVar(&config.IssuerTTL, "issuer-ttl", 7*24*time.Hour, "life of the issuers that sign them")
+	f.StringVar(&config.Database, "database", "", "postgres:// URL of a database for all services (default: an SQLite file for each)")
+	return c
+}
+
+// secondSignal returns a channel that the second Ctrl-C closes; the first one ends the context of main.
+func secondSignal() <-chan struct{} {
+	kill := make(chan struct{})
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		<-signals
+		close(kill)
+	}()
+	return kill
+}

@@ -1,0 +1,89 @@
+// Package catalog names the services that the rolecall binary holds: their ports, their SPIFFE IDs, and which of them call
+// which. Commands that speak of "all services" speak of these.
+package catalog
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	authorityv1 "example.com/rolecall/gen/authority/v1"
+	ledgerv1 "example.com/rolecall/gen/ledger/v1"
+	ordersv1 "example.com/rolecall/gen/orders/v1"
+	usersv1 "example.com/rolecall/gen/users/v1"
+)
+
+// AdminOffset is the distance from a service's port to its admin port.
+const AdminOffset = 100
+
+// Service is one gRPC service.
+type Service struct {
+	Name string
+	// Offset is the distance from the base port to the service's port.
+	Offset int
+	// Peers are the names of the services that it calls.
+	Peers []string
+	// Database tells whether it keeps one.
+	Database bool
+	// Descriptor is its Protobuf service.
+	Descriptor protoreflect.ServiceDescriptor
+}
+
+// ID returns the service's SPIFFE ID in a trust domain.
+func (s Service) ID(td spiffeid.TrustDomain) spiffeid.ID { return ID(td, s.Name) }
+
+// ID returns the SPIFFE ID of the service, or the agent, of that name.
+func ID(td spiffeid.TrustDomain, name string) spiffeid.ID {
+	return spiffeid.RequireFromSegments(td, "service", name)
+}
+
+// OperatorID returns the SPIFFE ID of the operator of that name.
+func OperatorID(td spiffeid.TrustDomain, name string) spiffeid.ID {
+	return spiffeid.RequireFromSegments(td, "operator", name)
+}
+
+// Services returns all services in the order in which they start: authority first, then each after those that it calls.
+// The offsets leave room for services to come.
+func Services() []Service {
+	return []Service{
+		{Name: "authority", Offset: 1, Descriptor: service(authorityv1.File_authority_v1_authority_proto)},
+		{Name: "users", Offset: 3, Database: true, Descriptor: service(usersv1.File_users_v1_users_proto)},
+		{Name: "ledger", Offset: 5, Database: true, Descriptor: service(ledgerv1.File_ledger_v1_ledger_proto)},
+		{Name: "orders", Offset: 6, Database: true, Peers: []string{"users", "ledger"}, Descriptor: service(ordersv1.File_orders_v1_orders_proto)},
+	}
+}
+
+// Named returns the service of that name.
+func Named(name string) (Service, error) {
+	all := Services()
+	i := slices.IndexFunc(all, func(s Service) bool { return s.Name == name })
+	if i < 0 {
+		return Service{}, fmt.Errorf("no service %q: one of %v", name, Names())
+	}
+	return all[i], nil
+}
+
+// Names returns the names of all services, in the order of Services.
+func Names() []string {
+	var names []string
+	for _, s := range Services() {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+// Descriptors returns the Protobuf services of all services.
+func Descriptors() []protoreflect.ServiceDescriptor {
+	var descriptors []protoreflect.ServiceDescriptor
+	for _, s := range Services() {
+		descriptors = append(descriptors, s.Descriptor)
+	}
+	return descriptors
+}
+
+// service returns the one service of a file.
+func service(file protoreflect.FileDescriptor) protoreflect.ServiceDescriptor {
+	return file.Services().Get(0)
+}

@@ -1,0 +1,44 @@
+package catalog_test
+
+import (
+	"slices"
+	"testing"
+
+	"example.com/rolecall/internal/catalog"
+)
+
+func TestEveryServiceStartsAfterThoseThatItCallsAndHasPortsOfItsOwn(t *testing.T) {
+	t.Parallel()
+	var started []string
+	ports := map[int]string{}
+	for _, s := range catalog.Services() {
+		for _, peer := range s.Peers {
+			if !slices.Contains(started, peer) {
+				t.Errorf("%s calls %s, which has not been started by then", s.Name, peer)
+			}
+		}
+		started = append(started, s.Name)
+		for _, port := range []int{s.Offset, s.Offset + catalog.AdminOffset} {
+			if other, taken := ports[port]; taken {
+				t.Errorf("%s and %s both have offset %d", s.Name, other, port)
+			}
+			ports[port] = s.Name
+		}
+		if s.Descriptor == nil || s.Descriptor.Methods().Len() == 0 {
+			t.Errorf("%s has no methods", s.Name)
+		}
+	}
+	if started[0] != "authority" {
+		t.Errorf("%s starts first, want authority: nobody has a certificate before it", started[0])
+	}
+}
+
+func TestAServiceThatIsNotThereIsAnsweredWithThoseThatAre(t *testing.T) {
+	t.Parallel()
+	if _, err := catalog.Named("ledgre"); err == nil || err.Error() != `no service "ledgre": one of [authority users ledger orders]` {
+		t.Errorf("got %v", err)
+	}
+	if s, err := catalog.Named("ledger"); err != nil || s.Name != "ledger" {
+		t.Errorf("ledger: %v, %v", s, err)
+	}
+}

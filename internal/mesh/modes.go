@@ -1,0 +1,48 @@
+package mesh
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// CheckModes returns one finding for the folder if others may look into it, and one for each key and secret in it that
+// others may read, with the command that repairs it. The private folder protects them too; a copy of one would not.
+func (d Dir) CheckModes() ([]string, error) {
+	if runtime.GOOS == "windows" {
+		return nil, nil
+	}
+	var findings []string
+	err := filepath.WalkDir(d.path, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			if os.IsNotExist(err) && path != d.path {
+				return nil // a log was rotated or a file replaced while we looked
+			}
+			return err
+		}
+		secret := path == d.path || path == d.File() || path == d.DatabaseURL() ||
+			strings.HasSuffix(path, ".key") || strings.Contains(entry.Name(), "passphrase") || strings.Contains(entry.Name(), "credential")
+		if !secret || entry.Type()&fs.ModeSymlink != 0 {
+			return nil
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return nil //nolint:nilerr // gone meanwhile
+		}
+		if mode := info.Mode().Perm(); mode&0o077 != 0 {
+			want := os.FileMode(0o600)
+			if info.IsDir() {
+				want = 0o700
+			}
+			findings = append(findings, fmt.Sprintf("%s has mode %04o and others may read it: chmod %o %s", path, mode, want, path))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("check file modes: %w", err)
+	}
+	return findings, nil
+}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package mesh
+
+// portOwner would need lsof here.
+func portOwner(int) (string, bool) { return "", false }

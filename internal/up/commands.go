@@ -1,0 +1,71 @@
+package up
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"example.com/rolecall/internal/catalog"
+	"example.com/rolecall/internal/mesh"
+)
+
+// plan is everything that is settled before the first process starts.
+type plan struct {
+	dir     mesh.Dir
+	td      spiffeid.TrustDomain
+	ports   map[string]ports
+	api     string // path of the Workload API's socket
+	control string // path of the agent's control socket
+	leafTTL time.Duration
+	url     bool // services read the URL of their database from the folder
+}
+
+// serveArgs returns the command line of a service. No secret is in it: everybody on this machine may read it.
+func (p *plan) serveArgs(s catalog.Service) []string {
+	args := []string{"serve", s.Name,
+		"--listen", address(p.ports[s.Name].service),
+		"--admin", address(p.ports[s.Name].admin),
+		"--roles", p.dir.Roles(),
+	}
+	if s.Name == "authority" {
+		args = append(args, "--ca", p.dir.Authority(), "--leaf-ttl", p.leafTTL.String())
+	}
+	if s.Database {
+		args = append(args, "--data", p.dir.Data())
+		if p.url {
+			args = append(args, "--database-file", p.dir.DatabaseURL())
+		}
+	}
+	for _, peer := range s.Peers {
+		args = append(args, "--peer", fmt.Sprintf("%s=dns:///%s,%s", peer, address(p.ports[peer].service), catalog.ID(p.td, peer)))
+	}
+	return args
+}
+
+// agentArgs returns the command line of the agent.
+func (p *plan) agentArgs() []string {
+	return []string{"agent",
+		"--trust-domain", p.td.Name(),
+		"--authority", fmt.Sprintf("dns:///%s,%s", address(p.ports["authority"].service), catalog.ID(p.td, "authority")),
+		"--credential", p.dir.AgentCredential(),
+		"--bundle", p.dir.Bundle(),
+		"--entries", p.dir.Entries(),
+		"--socket", p.api,
+		"--control", p.control,
+	}
+}
+
+// environment is that of every process: what `up` itself has, without a Workload API that is not this mesh's and without
+// settings that would change how the library behind it works.
+func (p *plan) environment() []string {
+	var env []string
+	for _, entry := range os.Environ() {
+		if !strings.HasPrefix(entry, "SPIFFE_ENDPOINT_SOCKET=") {
+			env = append(env, entry)
+		}
+	}
+	return append(env, "SPIFFE_ENDPOINT_SOCKET=unix://"+p.api)
+}

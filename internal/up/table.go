@@ -1,0 +1,94 @@
+package up
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"example.com/rolecall/internal/catalog"
+	"example.com/rolecall/internal/cli"
+)
+
+func pid() int { return os.Getpid() }
+
+// table shows what runs and what to try next. Every line that starts with $ works as it is printed, from the folder that
+// `up` was started in.
+func (r *run) table() {
+	out := r.config.Out
+	out.Printf("\n%s is up after %.1f s, in %s\n\n", out.Bold(r.plan.td.Name()), time.Since(r.began).Seconds(), r.relative(r.dir.Path()))
+	services := cli.Table{Header: []string{"SERVICE", "ADDRESS", "ADMIN", "PID", "SPIFFE ID"}}
+	for _, name := range r.names() {
+		at, admin := "", ""
+		if p, ok := r.plan.ports[name]; ok {
+			at, admin = address(p.service), address(p.admin)
+		}
+		services.Add(name, at, admin, strconv.Itoa(r.tasks[name].PID()), catalog.ID(r.plan.td, name).String())
+	}
+	services.Write(out)
+	out.Println()
+	people := cli.Table{Header: []string{"OPERATOR", "CERTIFICATE", "ROLES"}}
+	for _, o := range r.operators.describe(r.policy) {
+		roles := strings.Join(o.Roles, " ")
+		if roles == "" {
+			roles = out.Dim("none")
+		}
+		people.Add(o.Name, r.relative(o.Cert), roles)
+	}
+	people.Write(out)
+
+	out.Printf("\n%s\n", out.Bold("Try, from another terminal"))
+	r.try("alice may ask what the ledger serves", r.grpcurl("alice", "ledger", "list"))
+	r.try("alice opens an account", r.grpcurl("alice", "ledger", "-d", `{"currency": "EUR", "allow_negative": true}`, "ledger.v1.LedgerService/OpenAccount"))
+	r.try("bob may read, and is refused what changes something", r.grpcurl("bob", "users", "-d", `{"user": {"username": "eve"}}`, "users.v1.UsersService/Create"))
+	r.try("a tour of what is allowed, what is refused, and why", r.rolecall("demo"))
+	r.try("how everything stands", r.rolecall("status"))
+	r.try("any program of yours, inside the mesh", r.rolecall("run", "--id", catalog.ID(r.plan.td, "billing").String(), "--", "CMD"))
+	out.Printf("\nWho may do what stands in %s; edit it and the services follow within a second.\n", r.relative(r.dir.Roles()))
+	out.Printf("Logs: %s\n", r.relative(r.dir.Log("SERVICE")))
+	out.Printf("%s the root's key lies in %s, and its passphrase beside it. In production the root stays\n"+
+		"offline (pki can sign issuers anywhere), each service runs on its own machine, and the agent attests by %s.\n",
+		out.Yellow("Development only:"), r.relative(r.dir.Root()), filepath.Base(r.dir.Entries()))
+	out.Printf("Ctrl-C stops everything.\n")
+}
+
+func (r *run) try(what, command string) {
+	out := r.config.Out
+	out.Printf("  %s\n    $ %s\n", out.Dim("# "+what), out.Cyan(command))
+}
+
+// grpcurl returns a command line of grpcurl as an operator; args are the options and, last, the verb or method.
+func (r *run) grpcurl(operator, service string, args ...string) string {
+	cert, key := r.dir.OperatorCert(operator)
+	_, port, _ := net.SplitHostPort(address(r.plan.ports[service].service))
+	words := []string{"grpcurl", "-cacert", r.relative(r.dir.Bundle()), "-cert", r.relative(cert), "-key", r.relative(key)}
+	words = append(words, args[:len(args)-1]...)
+	return cli.Quote(append(words, net.JoinHostPort("localhost", port), args[len(args)-1])...)
+}
+
+// rolecall returns a command line of this binary, which may not be on the PATH.
+func (r *run) rolecall(args ...string) string {
+	words := []string{r.relative(r.config.Executable), args[0]}
+	if folder := r.relative(r.dir.Path()); folder != DefaultDir {
+		words = append(words, "--dir", folder)
+	}
+	return cli.Quote(append(words, args[1:]...)...)
+}
+
+// DefaultDir is the folder of the mesh if --dir names no other.
+const DefaultDir = ".rolecall"
+
+// relative returns a path as seen from the working directory, or as it is if that would lead upwards.
+func (r *run) relative(path string) string {
+	wd, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	rel, err := filepath.Rel(wd, path)
+	if err != nil || strings.HasPrefix(rel, "..") {
+		return path
+	}
+	return rel
+}
