@@ -145,7 +145,7 @@ bindings:
 `
 
 // short makes a certificate that soon expires.
-func short(c *x509.Certificate) { c.NotAfter = time.Now().Add(3 * time.Second).Truncate(time.Second) }
+func short(c *x509.Certificate) { c.NotAfter = time.Now().Add(5 * time.Second).Truncate(time.Second) }
 
 func bindings(yaml string) func(*meshConfig) {
 	return func(c *meshConfig) { c.bindings = interceptors.BindingsYAML([]byte(yaml)) }

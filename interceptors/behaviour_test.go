@@ -1,10 +1,12 @@
 package interceptors_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -84,21 +86,25 @@ func TestPanics(t *testing.T) {
 	eventually(t, "stack in the log", func() bool { return strings.Count(m.log.String(), "secret 4711") == 4 })
 }
 
+// brokenClock panics once armed, in every check or only in those of calls and handshakes.
+type brokenClock struct{ calls, sweeps atomic.Bool }
+
+func (c *brokenClock) now() time.Time {
+	if c.calls.Load() || c.sweeps.Load() {
+		if inSweep := bytes.Contains(debug.Stack(), []byte(").sweep(")); inSweep && c.sweeps.Load() || !inSweep && c.calls.Load() {
+			panic("the clock is broken")
+		}
+	}
+	return time.Now()
+}
+
 func TestPanicInACheckRefusesTheCall(t *testing.T) {
 	t.Parallel()
-	var armed atomic.Bool
-	m := newMesh(t, func(c *meshConfig) {
-		c.options = []interceptors.Option{interceptors.WithClock(func() time.Time {
-			if armed.Load() {
-				panic("the clock is broken")
-			}
-			return time.Now()
-		})}
-	})
+	clock := &brokenClock{}
+	m := newMesh(t, func(c *meshConfig) { c.options = []interceptors.Option{interceptors.WithClock(clock.now)} })
 	// Connected, but nothing has been decided about them yet.
 	unary, stream := connected(t, m.dial(reader)), connected(t, m.dial(reader))
-	must(t, m.guard.Close()) // its watch asks the clock too
-	armed.Store(true)
+	clock.calls.Store(true)
 	refused(t, balance(t, unary), codes.Internal, "INTERNAL")
 	_, err := watchOnce(t, stream)
 	refused(t, err, codes.Internal, "INTERNAL")
@@ -106,6 +112,21 @@ func TestPanicInACheckRefusesTheCall(t *testing.T) {
 	if n := m.ledger.reached.Load(); n != 0 {
 		t.Errorf("a handler was reached %d times", n)
 	}
+	m.audit.find(t, map[string]any{"verdict": "denied", "reason": "INTERNAL", "method": "/ledger.v1.LedgerService/GetBalance"})
+}
+
+func TestPanicInACheckOfAnOpenStreamClosesItsConnection(t *testing.T) {
+	t.Parallel()
+	clock := &brokenClock{}
+	m := newMesh(t, func(c *meshConfig) { c.options = []interceptors.Option{interceptors.WithClock(clock.now)} })
+	conn := m.dial(reader)
+	stream := watch(t, conn)
+	clock.sweeps.Store(true)
+	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable {
+		t.Fatalf("the stream ended with %v", err)
+	}
+	clock.sweeps.Store(false)
+	eventually(t, "the mesh, working again", func() bool { return balance(t, conn) == nil })
 }
 
 func connected(t *testing.T, conn *grpc.ClientConn) *grpc.ClientConn {
@@ -161,7 +182,7 @@ func TestClientsRefuse(t *testing.T) {
 		must(t, err)
 		defer conn.Close()
 		handshake.check(t, balance(t, conn))
-		m.audit.find(t, map[string]any{"event": "handshake", "reason": "wrong_server"})
+		m.audit.find(t, map[string]any{"event": "dial", "reason": "wrong_server"})
 	})
 	t.Run("an ID without a path", func(t *testing.T) {
 		if _, err := guard.NewClient(m.addr, m.ca.TrustDomain().ID()); err == nil {
@@ -174,7 +195,7 @@ func TestClientsRefuse(t *testing.T) {
 		must(t, err)
 		defer conn.Close()
 		handshake.check(t, balance(t, conn))
-		m.audit.find(t, map[string]any{"event": "handshake", "reason": "denied"})
+		m.audit.find(t, map[string]any{"event": "dial", "reason": "denied"})
 	})
 }
 

@@ -45,9 +45,6 @@ func (s *Server) admit(ctx context.Context, m *method) (*call, error) {
 		return nil, c.refuse(unauthenticated, "call")
 	}
 	c.conn = conn.Tag.(*connection)
-	if m.rule == nil {
-		return nil, c.refuse(methodNotAnnotated, "call")
-	}
 	if values := metadata.ValueFromIncomingContext(ctx, subsetKey); values != nil {
 		c.narrowed, c.subset = true, s.subset(values)
 	}
@@ -157,6 +154,7 @@ func (c *call) limit() context.CancelFunc {
 func (s *Server) recovered(m *method, err *error) {
 	if p := recover(); p != nil {
 		m.counts[panicked].Add(1)
+		s.guard.audit.Write(audit.Record{Event: "call", Verdict: audit.Denied, Reason: panicked.String(), Method: m.full, Detail: "panic; its stack is in the log"})
 		s.guard.log.Error("panic while serving a call", "method", m.full, "panic", cut(fmt.Sprint(p), 1024), "stack", string(debug.Stack()))
 		*err = panicked.err(nil)
 	}

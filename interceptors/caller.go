@@ -50,6 +50,9 @@ func (c Caller) Require(role string) error {
 	if c.call == nil {
 		return roleRequired.err(map[string]string{"role": role})
 	}
+	if r := c.call.decide(); r != allowed {
+		return c.call.refuse(r, "handler") // what the call itself rests on is gone
+	}
 	return c.call.refuse(roleRequired, "handler", role)
 }
 

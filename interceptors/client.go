@@ -25,7 +25,7 @@ func (g *Guard) NewClient(target string, server spiffeid.ID, opts ...grpc.DialOp
 	}
 	c := &client{guard: g}
 	conn, err := grpc.NewClient(target, append(opts[:len(opts):len(opts)],
-		grpc.WithTransportCredentials(identity.Client(g.credentials(c.opened, c.closed), server)),
+		grpc.WithTransportCredentials(identity.Client(g.credentials("dial", c.opened, c.closed), server)),
 		grpc.WithChainUnaryInterceptor(c.retryExpired),
 	)...)
 	if err != nil {
@@ -38,13 +38,16 @@ func (g *Guard) NewClient(target string, server spiffeid.ID, opts ...grpc.DialOp
 type client struct{ guard *Guard }
 
 func (cl *client) opened(conn *identity.Conn) error {
-	c := &connection{Conn: conn, client: cl, ownSerial: cl.guard.ownSerial()}
+	c := &connection{Conn: conn, client: cl, shownUntil: cl.guard.shownUntil()}
 	if err := cl.guard.judgeServer(c, cl.guard.state.Load(), cl.guard.now()); err != nil {
 		return err
 	}
 	conn.Tag = c
 	cl.guard.mu.Lock()
 	defer cl.guard.mu.Unlock()
+	if cl.guard.closed.Load() {
+		return errClosed
+	}
 	cl.guard.clients[c] = struct{}{}
 	return nil
 }
@@ -71,30 +74,31 @@ func (g *Guard) judgeServer(c *connection, now *state, wall time.Time) error {
 	return nil
 }
 
-func (g *Guard) ownSerial() string {
+// shownUntil returns the end of the certificate that is shown to servers now.
+func (g *Guard) shownUntil() time.Time {
 	svid, err := g.source.GetX509SVID()
 	if err != nil {
-		return ""
+		return time.Time{}
 	}
-	return svid.Certificates[0].SerialNumber.Text(16)
+	return svid.Certificates[0].NotAfter
 }
 
 // retryExpired makes a call once more if the server found the certificate of this connection expired and there is a
 // newer one. The refusal came before the handler, so nothing has happened yet.
 func (cl *client) retryExpired(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := invoke(ctx, method, req, reply, cc, opts...)
-	if err == nil || reasonOf(err) != refusals[peerCertificateExpired].name || !cl.closeStale() {
+	if err == nil || !refusedFor(err, peerCertificateExpired, method) || !cl.closeExpired() {
 		return err
 	}
 	return invoke(ctx, method, req, reply, cc, opts...)
 }
 
-// closeStale closes the client's connections on which an older certificate than the present one was shown.
-func (cl *client) closeStale() (closed bool) {
+// closeExpired closes the client's connections on which a certificate was shown that has expired, if there is a newer one.
+func (cl *client) closeExpired() (closed bool) {
+	now, newest := cl.guard.now(), cl.guard.shownUntil()
 	_, clients := cl.guard.open()
-	serial := cl.guard.ownSerial()
 	for _, c := range clients {
-		if c.client == cl && c.ownSerial != serial {
+		if c.client == cl && newest.After(c.shownUntil) && !now.Before(c.shownUntil) {
 			_ = c.Close()
 			closed = true
 		}

@@ -24,9 +24,9 @@ type connection struct {
 	use       *peerUse
 
 	// Of a connection of a client:
-	client    *client
-	ownSerial string // of the certificate that was shown to the server
-	judged    *state // the last state that the server was found good under; used by opened and then by sweep alone
+	client     *client
+	shownUntil time.Time // end of the certificate that was shown to the server
+	judged     *state    // the last state that the server was found good under; used by opened and then by sweep alone
 
 	verdict atomic.Pointer[verdict]
 
@@ -64,6 +64,7 @@ func (c *connection) openStreams() []*guardedStream {
 type peerUse struct {
 	connections int // guarded by Server.mu
 	streams     atomic.Int64
+	bodies      atomic.Int64 // unary calls whose request has not arrived
 }
 
 // opened takes a connection into the server's books.
@@ -72,6 +73,9 @@ func (s *Server) opened(conn *identity.Conn) error {
 	conn.Tag = c
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.guard.closed.Load() {
+		return errClosed
+	}
 	use := s.peers[conn.ID]
 	if use == nil {
 		use = &peerUse{}

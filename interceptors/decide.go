@@ -24,6 +24,8 @@ func (s *Server) decide(c *connection, m *authz.Method, subset authz.Set) reason
 	switch {
 	case v.reason != allowed:
 		return v.reason
+	case m == nil:
+		return methodNotAnnotated
 	case m.AnyWorkload && !c.ownDomain:
 		return roleRequired
 	case !v.held.ContainsAll(m.Need):

@@ -46,6 +46,7 @@ type Guard struct {
 	refused   counters[identity.Reason]
 	metrics   metric.Registration
 	closeOnce sync.Once
+	closed    atomic.Bool
 
 	mu      sync.Mutex
 	servers []*Server
@@ -121,11 +122,20 @@ func (g *Guard) closeBindings() error {
 	return g.bindings.Close()
 }
 
-// Close ends the watching of bindings and bundle and writes what is left of the audit records. Servers and clients of
-// the guard are to be stopped before: whatever still runs then no longer notices a change.
+// Close stops the guard's servers and closes its clients' connections, since nothing may stay open that nobody looks at
+// any more, ends the watching of bindings and bundle, and writes what is left of the audit records. To let calls in
+// flight finish, stop the servers gracefully before. Calls of Close after the first do nothing.
 func (g *Guard) Close() error {
 	var err error
 	g.closeOnce.Do(func() {
+		g.closed.Store(true)
+		servers, clients := g.open()
+		for _, s := range servers {
+			s.Stop()
+		}
+		for _, c := range clients {
+			_ = c.Close()
+		}
 		err = g.closeBindings()
 		close(g.stop)
 		<-g.done
@@ -166,15 +176,20 @@ func (g *Guard) Status() Status {
 	return s
 }
 
-// credentials returns what identity needs for a server (or, with clients, for a client) of this guard.
-func (g *Guard) credentials(opened func(*identity.Conn) error, closed func(*identity.Conn)) identity.Config {
-	return identity.Config{Source: g.source, Now: g.now, Opened: opened, Closed: closed, Refused: g.handshakeRefused}
-}
+// errClosed ends the handshakes of a guard that looks at nothing any more.
+var errClosed = &identity.HandshakeError{Reason: identity.ReasonOther, Err: errors.New("the guard has been closed")}
 
-func (g *Guard) handshakeRefused(remote net.Addr, err *identity.HandshakeError) {
-	g.refused.add(err.Reason)
-	g.audit.Write(audit.Record{
-		Event: "handshake", Verdict: audit.Denied, Reason: string(err.Reason), Detail: cut(err.Err.Error(), 512),
-		Claimed: err.Claimed, Peer: remote,
-	})
+// credentials returns what identity needs for one side of this guard: event is what a failed handshake is called in the
+// audit record.
+func (g *Guard) credentials(event string, opened func(*identity.Conn) error, closed func(*identity.Conn)) identity.Config {
+	return identity.Config{
+		Source: g.source, Now: g.now, Opened: opened, Closed: closed,
+		Refused: func(remote net.Addr, err *identity.HandshakeError) {
+			g.refused.add(err.Reason)
+			g.audit.Write(audit.Record{
+				Event: event, Verdict: audit.Denied, Reason: string(err.Reason), Detail: cut(err.Err.Error(), 512),
+				Claimed: err.Claimed, Peer: remote,
+			})
+		},
+	}
 }

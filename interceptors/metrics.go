@@ -2,6 +2,8 @@ package interceptors
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -97,7 +99,10 @@ func (s *Server) observe(visit func(method, reason string, n int64)) {
 			}
 		}
 	}
-	for _, m := range s.methods {
+	s.mu.Lock()
+	methods := slices.Collect(maps.Values(s.methods)) // services may still be registered
+	s.mu.Unlock()
+	for _, m := range methods {
 		each(m)
 	}
 	each(&s.unknown)

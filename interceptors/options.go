@@ -109,8 +109,9 @@ func Allow(fullMethod string, rule Rule) Option {
 	}
 }
 
-// PeerLimits bounds what one SPIFFE ID may have open at a server: connections (at least 1; 1000 if not given) and
-// streams over all of them (at least 1; 1000 if not given). All replicas of a service share one ID.
+// PeerLimits bounds what one SPIFFE ID may have open at a server: connections (at least 1; 1000 if not given) and, over
+// all of them, streams, and as many unary calls whose request has not arrived yet (at least 1; 1000 if not given). All
+// replicas of a service share one ID.
 func PeerLimits(connections, streams int) Option {
 	return func(o *options) error {
 		if connections < 1 || streams < 1 {

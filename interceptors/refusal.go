@@ -45,7 +45,7 @@ var refusals = [reasonCount]struct {
 	methodNotAnnotated:     {"METHOD_NOT_ANNOTATED", codes.PermissionDenied, "the method has no policy", false},
 	// Reached only by an RPC that did not come in on a connection of the guard's credentials.
 	unauthenticated: {"PEER_NOT_TRUSTED", codes.Unauthenticated, "the calling workload is not authenticated", false},
-	rateLimited:     {"RATE_LIMITED", codes.ResourceExhausted, "the calling workload has too many streams open", false},
+	rateLimited:     {"RATE_LIMITED", codes.ResourceExhausted, "the calling workload has too much open", false},
 	panicked:        {"INTERNAL", codes.Internal, "internal error", false},
 }
 
@@ -84,12 +84,13 @@ func InvalidField(field, description string) error {
 		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: field, Description: description}}})
 }
 
-// reasonOf returns the reason of a refusal that a server of ours sent, or "".
-func reasonOf(err error) string {
+// refusedFor reports whether err is the refusal of this very method. A handler may pass on what a server refused that it
+// called itself: that one names another method.
+func refusedFor(err error, r reason, method string) bool {
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == errorDomain {
-			return info.GetReason()
+			return info.GetReason() == r.String() && info.GetMetadata()["method"] == method
 		}
 	}
-	return ""
+	return false
 }

@@ -67,11 +67,12 @@ func (g *Guard) NewServer(opts ...grpc.ServerOption) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	}
 	guarded := []grpc.ServerOption{
-		grpc.Creds(identity.Server(g.credentials(s.opened, s.closed))),
+		grpc.Creds(identity.Server(g.credentials("handshake", s.opened, s.closed))),
 		grpc.StreamInterceptor(s.interceptStream),
 		grpc.UnknownServiceHandler(s.refuseUnknown),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: age, MaxConnectionAgeGrace: grace}),
 		grpc.ConnectionTimeout(20 * time.Second),
+		grpc.WriteBufferSize(32 << 10), // unbuffered, gRPC loses track of a connection that is reset after its handshake
 	}
 	s.grpc, err = newGRPC(slices.Concat(defaults, opts, guarded))
 	if err != nil {
@@ -128,6 +129,8 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 
 func (s *Server) method(full string) *method {
 	m := &method{full: full}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.methods[full] = m
 	return m
 }

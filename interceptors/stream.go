@@ -7,10 +7,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 )
 
-// stallTimeout is how long a refusal waits for a client that does not read what was sent to it before. Then its
-// connection is closed: the status would queue behind that data for ever.
+// stallTimeout is how long a refusal waits for a client that holds up a message of the handler because it does not read
+// what was sent to it before. Then its connection is closed: the status would queue behind that data for ever.
 const stallTimeout = 5 * time.Second
 
 // interceptStream puts the guard around the handler of a stream. The handler runs in a goroutine of its own, because
@@ -30,11 +31,15 @@ func (s *Server) interceptStream(impl any, stream grpc.ServerStream, info *grpc.
 		s.streamEnded(c.conn)
 		return c.refuse(rateLimited, "call")
 	}
-	c.admitted()
 	g := &guardedStream{ServerStream: stream, call: c, ended: make(chan struct{}), sending: make(chan struct{}, 1)}
+	g.ctx = grpc.NewContextWithServerTransportStream(c, headers{g})
 	c.conn.addStream(g)
 	defer c.conn.removeStream(g)
-	g.lookAgain() // for a change between the decision and addStream
+	if err := g.lookAgain(); err != nil { // for a change between the decision and addStream
+		s.streamEnded(c.conn)
+		return err
+	}
+	c.admitted()
 
 	done := make(chan error, 1)
 	s.handlers.Add(1)
@@ -73,6 +78,7 @@ func (s *Server) refuseUnknown(any, grpc.ServerStream) error { return methodNotA
 type guardedStream struct {
 	grpc.ServerStream
 	call  *call
+	ctx   context.Context
 	ended chan struct{} // closed when the stream is refused
 	// sending has a place for the one SendMsg that gRPC allows at a time; whoever ends the stream takes it.
 	sending chan struct{}
@@ -82,7 +88,19 @@ type guardedStream struct {
 	refusal error // set before ended is closed
 }
 
-func (g *guardedStream) Context() context.Context { return g.call }
+// Context returns the context of the call.
+func (g *guardedStream) Context() context.Context { return g.ctx }
+
+// headers is what grpc.SetHeader and its like find in the context of a handler. It is not gRPC's own stream, because
+// grpc.SetSendCompressor would write to that without a lock, while a refusal reads it; here it returns an error.
+type headers struct{ *guardedStream }
+
+func (h headers) Method() string { return h.call.method.full }
+
+func (h headers) SetTrailer(md metadata.MD) error {
+	h.ServerStream.SetTrailer(md)
+	return nil
+}
 
 // SendMsg sends a message unless the stream has been refused.
 func (g *guardedStream) SendMsg(message any) error {
@@ -110,8 +128,9 @@ func (g *guardedStream) RecvMsg(message any) error {
 func (g *guardedStream) lookAgain() error {
 	if r := g.call.decide(); r != allowed {
 		g.once.Do(func() {
-			g.reason, g.refusal = r, g.call.refuse(r, "stream")
-			close(g.ended)
+			defer close(g.ended) // even if recording panics
+			g.reason, g.refusal = r, r.err(nil)
+			g.refusal = g.call.refuse(r, "stream")
 		})
 	}
 	return g.outcome(nil)

@@ -23,6 +23,11 @@ func (s *Server) guardUnary(m *method, next grpc.MethodHandler) grpc.MethodHandl
 
 // readBody decodes the request and decides again: a peer may take as long for the body as it likes.
 func (c *call) readBody(request any) error {
+	bodies := &c.conn.use.bodies
+	defer bodies.Add(-1)
+	if bodies.Add(1) > int64(c.server.guard.options.maxStreams) {
+		return c.refuse(rateLimited, "call")
+	}
 	if err := c.body(request); err != nil {
 		return err
 	}

@@ -1,7 +1,9 @@
 package interceptors
 
 import (
+	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -57,8 +59,27 @@ func (g *Guard) watch() {
 		case <-g.changed:
 		case <-tick.C:
 		}
-		g.sweep()
+		g.sweepOrClose()
 	}
+}
+
+// sweepOrClose closes everything if a check panics: what cannot be looked at any more must not stay open.
+func (g *Guard) sweepOrClose() {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		g.log.Error("panic while looking at open connections, all are closed", "panic", cut(fmt.Sprint(p), 1024), "stack", string(debug.Stack()))
+		servers, clients := g.open()
+		for _, s := range servers {
+			clients = append(clients, s.connections()...)
+		}
+		for _, c := range clients {
+			_ = c.Close()
+		}
+	}()
+	g.sweep()
 }
 
 // sweep looks at everything that is open: does the newest state still let it be?

@@ -10,13 +10,11 @@ import (
 	"strings"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
-	authorityv1 "example.com/rolecall/gen/authority/v1"
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/pki"
 )
@@ -61,8 +59,8 @@ func newEntitlement(td spiffeid.TrustDomain, own spiffeid.ID, allow, dns []strin
 
 // check refuses a request of somebody for an identity that is not his own.
 func (e entitlement) check(caller interceptors.Caller, request *pki.Request) error {
-	if !caller.HasRole(requester) {
-		return roleRequired()
+	if err := caller.Require(requester); err != nil {
+		return err
 	}
 	if request.ID == e.own || strings.HasPrefix(request.ID.Path()+"/", operators) || !e.allows(request.ID) {
 		return interceptors.InvalidField("csr", fmt.Sprintf("%s is not an identity that requesters may ask for", request.ID))
@@ -141,15 +139,4 @@ func peerCertificate(ctx context.Context) *x509.Certificate {
 		return nil
 	}
 	return info.State.PeerCertificates[0]
-}
-
-// roleRequired is the refusal that the guard itself would give if the annotation could say "for others than yourself".
-func roleRequired() error {
-	s := status.New(codes.PermissionDenied, "the calling workload lacks a role that the method requires for identities other than its own")
-	detailed, err := s.WithDetails(&errdetails.ErrorInfo{Domain: "rolecall", Reason: "ROLE_REQUIRED", Metadata: map[string]string{
-		"method": authorityv1.AuthorityService_IssueCertificate_FullMethodName, "role": requester}})
-	if err != nil {
-		return s.Err()
-	}
-	return detailed.Err()
 }

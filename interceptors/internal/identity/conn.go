@@ -22,7 +22,8 @@ type Conn struct {
 	local   localAddr
 	bundles x509bundle.Source
 	chains  atomic.Pointer[[]Chain]
-	ends    time.Duration // since epoch, by the monotonic clock
+	ends    atomic.Int64 // when the last good chain ends: since epoch, by the monotonic clock
+	endWall atomic.Int64 // the same by the wall clock, in nanoseconds since 1970
 	expired atomic.Bool
 	closed  func(*Conn)
 	once    sync.Once
@@ -56,7 +57,7 @@ func FromContext(ctx context.Context) *Conn {
 func newConn(raw net.Conn, p *Peer, chains []Chain, bundles x509bundle.Source, now time.Time, closed func(*Conn)) *Conn {
 	c := &Conn{Conn: raw, Peer: p, bundles: bundles, closed: closed}
 	c.local = localAddr{Addr: raw.LocalAddr(), conn: c}
-	c.ends = time.Since(epoch) + p.NotAfter.Sub(now)
+	c.endsWith(chains, now)
 	c.chains.Store(&chains)
 	return c
 }
@@ -82,11 +83,13 @@ func (c *Conn) CloseAfter(d time.Duration) {
 
 // Expired reports whether a certificate of the peer's chain is past its end. It reads the monotonic clock, which neither
 // a clock that was set nor a machine that slept moves: Tick, called now and then, corrects that by the wall clock.
-func (c *Conn) Expired() bool { return c.expired.Load() || time.Since(epoch) >= c.ends }
+func (c *Conn) Expired() bool {
+	return c.expired.Load() || time.Since(epoch) >= time.Duration(c.ends.Load())
+}
 
 // Tick looks at the wall clock and reports whether the connection has expired by either clock.
 func (c *Conn) Tick(wall time.Time) bool {
-	if !wall.Before(c.NotAfter) {
+	if wall.UnixNano() >= c.endWall.Load() {
 		c.expired.Store(true)
 	}
 	return c.Expired()
@@ -96,13 +99,23 @@ func (c *Conn) Tick(wall time.Time) bool {
 // CA of them refused by deniedCA. Only when none is left, everything is verified anew; the result is empty if that
 // fails too.
 func (c *Conn) Trusted(trust *Trust, wall time.Time, deniedCA func(Key) bool) []Chain {
-	if good := trust.filter(c.ID.TrustDomain(), *c.chains.Load(), deniedCA); len(good) > 0 {
-		return good
+	good := trust.filter(c.ID.TrustDomain(), *c.chains.Load(), wall, deniedCA)
+	if len(good) == 0 {
+		_, fresh, err := verify(c.presented, c.bundles, wall)
+		if err != nil {
+			return nil
+		}
+		c.chains.Store(&fresh)
+		good = withoutDenied(fresh, deniedCA)
 	}
-	_, fresh, err := verify(c.presented, c.bundles, wall)
-	if err != nil {
-		return nil
+	if len(good) > 0 {
+		c.endsWith(good, wall)
 	}
-	c.chains.Store(&fresh)
-	return withoutDenied(fresh, deniedCA)
+	return good
+}
+
+func (c *Conn) endsWith(chains []Chain, now time.Time) {
+	end := latestEnd(chains)
+	c.endWall.Store(end.UnixNano())
+	c.ends.Store(int64(time.Since(epoch) + end.Sub(now)))
 }

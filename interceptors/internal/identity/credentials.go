@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -8,7 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
@@ -53,15 +54,35 @@ func Client(cfg Config, serverID spiffeid.ID) credentials.TransportCredentials {
 
 type server struct {
 	cfg     Config
-	pending atomic.Int64
+	pending pending
+}
+
+// pending holds the connections that are in the handshake, oldest first. When there are too many, the oldest is closed:
+// an honest peer needs milliseconds, so whoever holds places without a word loses them first.
+type pending struct {
+	mu    sync.Mutex
+	conns list.List
+}
+
+func (p *pending) enter(raw net.Conn) *list.Element {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.conns.Len() >= maxHandshakes {
+		_ = p.conns.Remove(p.conns.Front()).(net.Conn).Close()
+	}
+	return p.conns.PushBack(raw)
+}
+
+func (p *pending) leave(place *list.Element) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conns.Remove(place) // does nothing for one that was pushed out
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (s *server) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	defer s.pending.Add(-1)
-	if s.pending.Add(1) > maxHandshakes {
-		return s.refused(raw, refuse(ReasonTooMany, fmt.Errorf("%d handshakes are under way", maxHandshakes)))
-	}
+	place := s.pending.enter(raw)
+	defer s.pending.leave(place)
 	var found finding
 	config := s.cfg.tlsConfig(&found)
 	// RequireAnyClientCert leaves all verification to VerifyConnection, which also runs where crypto/tls would skip
@@ -69,14 +90,14 @@ func (s *server) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, 
 	config.ClientAuth = tls.RequireAnyClientCert
 	conn, info, err := s.cfg.finish(context.Background(), tls.Server(raw, config), &found)
 	if err != nil {
-		return s.refused(raw, classify(err))
+		return s.refused(raw, classify(err), found.hello)
 	}
 	return conn, info, nil
 }
 
-func (s *server) refused(raw net.Conn, err *HandshakeError) (net.Conn, credentials.AuthInfo, error) {
+func (s *server) refused(raw net.Conn, err *HandshakeError, hello bool) (net.Conn, credentials.AuthInfo, error) {
 	_ = raw.Close()
-	if errors.Is(err.Err, io.EOF) {
+	if !hello && errors.Is(err.Err, io.EOF) {
 		return nil, nil, io.EOF // closed before it said anything, as a TCP health check does: gRPC knows this error
 	}
 	s.cfg.Refused(raw.RemoteAddr(), err)
@@ -115,6 +136,7 @@ func (c *client) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, erro
 // finding is what VerifyConnection found during one handshake.
 type finding struct {
 	want   spiffeid.ID // zero: any
+	hello  bool        // a server has seen a ClientHello
 	peer   *Peer
 	chains []Chain
 }
@@ -136,8 +158,11 @@ func (cfg *Config) tlsConfig(found *finding) *tls.Config {
 		CurvePreferences:       []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP256},
 		NextProtos:             []string{"h2"},
 		SessionTicketsDisabled: true,
-		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own() },
-		GetClientCertificate:   func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own() },
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			found.hello = true
+			return own()
+		},
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own() },
 		// The name in a server's certificate means nothing here, its SPIFFE ID all: VerifyConnection does the whole
 		// verification, with the bundle as the only roots.
 		InsecureSkipVerify: true,
@@ -179,10 +204,13 @@ func (cfg *Config) finish(ctx context.Context, tlsConn *tls.Conn, found *finding
 			err = refuse(ReasonOther, fmt.Errorf("panic during the handshake: %v", p))
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	limited, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	if err := tlsConn.HandshakeContext(ctx); err != nil {
+	if err := tlsConn.HandshakeContext(limited); err != nil {
 		if ctx.Err() != nil {
+			return nil, nil, refuse(ReasonCanceled, ctx.Err())
+		}
+		if limited.Err() != nil {
 			return nil, nil, refuse(ReasonTimeout, fmt.Errorf("no handshake within %s: %w", handshakeTimeout, err))
 		}
 		return nil, nil, err

@@ -21,7 +21,7 @@ type Peer struct {
 	Serial string // hex
 	Leaf   Key
 
-	// NotAfter is the first moment at which a certificate of the first chain is no longer valid.
+	// NotAfter is the first moment at which no chain is valid any more.
 	NotAfter time.Time
 
 	presented []*x509.Certificate
@@ -33,6 +33,7 @@ type Chain struct {
 	CAs []Key
 
 	root rootHash
+	ends time.Time // of the certificate in it that ends first
 }
 
 type rootHash = [sha256.Size]byte
@@ -59,10 +60,11 @@ func verify(certs []*x509.Certificate, bundles x509bundle.Source, now time.Time)
 		ID:        id,
 		Serial:    certs[0].SerialNumber.Text(16),
 		Leaf:      sha256.Sum256(certs[0].RawSubjectPublicKeyInfo),
-		NotAfter:  earliestEnd(verified[0]),
 		presented: certs,
 	}
-	return peer, chains(verified), nil
+	found := chains(verified)
+	peer.NotAfter = latestEnd(found)
+	return peer, found, nil
 }
 
 func verifyReason(err error) Reason {
@@ -87,10 +89,19 @@ func earliestEnd(chain []*x509.Certificate) time.Time {
 	return end
 }
 
+func latestEnd(chains []Chain) (end time.Time) {
+	for _, chain := range chains {
+		if chain.ends.After(end) {
+			end = chain.ends
+		}
+	}
+	return end
+}
+
 func chains(verified [][]*x509.Certificate) []Chain {
 	out := make([]Chain, 0, len(verified))
 	for _, certs := range verified {
-		chain := Chain{root: sha256.Sum256(certs[len(certs)-1].Raw)}
+		chain := Chain{root: sha256.Sum256(certs[len(certs)-1].Raw), ends: earliestEnd(certs)}
 		for _, ca := range certs[1:] {
 			chain.CAs = append(chain.CAs, sha256.Sum256(ca.RawSubjectPublicKeyInfo))
 		}

@@ -27,6 +27,8 @@ const (
 	ReasonTooMany        Reason = "too_many_connections"
 	ReasonTimeout        Reason = "timeout"
 	ReasonGone           Reason = "peer_gone"
+	ReasonRefused        Reason = "refused_by_peer"
+	ReasonCanceled       Reason = "canceled"
 	ReasonOwnCertificate Reason = "own_certificate"
 	ReasonOther          Reason = "other"
 )
@@ -63,6 +65,8 @@ func classify(err error) *HandshakeError {
 		return refuse(ReasonTimeout, err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), strings.Contains(text, "connection reset"):
 		return refuse(ReasonGone, err)
+	case strings.Contains(text, "remote error"):
+		return refuse(ReasonRefused, err)
 	case strings.Contains(text, "unsupported versions"), strings.Contains(text, "protocol version"):
 		return refuse(ReasonVersion, err)
 	case strings.Contains(text, "application protocol"):

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -37,11 +38,11 @@ func (t *Trust) Equal(other *Trust) bool {
 	return maps.EqualFunc(t.roots, other.roots, slices.Equal[[]rootHash])
 }
 
-// filter returns the chains that end at a root of the view and have no denied CA.
-func (t *Trust) filter(td spiffeid.TrustDomain, chains []Chain, deniedCA func(Key) bool) []Chain {
+// filter returns the chains that have not expired, end at a root of the view and have no denied CA.
+func (t *Trust) filter(td spiffeid.TrustDomain, chains []Chain, wall time.Time, deniedCA func(Key) bool) []Chain {
 	roots := t.roots[td]
 	anchored := slices.DeleteFunc(slices.Clone(chains), func(chain Chain) bool {
-		return !slices.Contains(roots, chain.root)
+		return !slices.Contains(roots, chain.root) || !wall.Before(chain.ends)
 	})
 	return withoutDenied(anchored, deniedCA)
 }
