@@ -128,19 +128,19 @@ func (r *run) admit(ctx context.Context, reg agent.Registration) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("register with the agent: %w", err)
+		return err
 	}
 	if first.Warning != "" {
-		r.log.Warn("the first certificate was not issued yet", "id", reg.ID, "warning", first.Warning)
+		r.log.Warn("registered, but without a certificate yet", "id", reg.ID.String(), "reason", first.Warning)
 	}
-	go func() {
-		defer first.Close() //nolint:errcheck // the agent may be gone, which is what closing says too
+	r.keeping.Go(func() {
 		select {
 		case <-ctx.Done():
+			_ = first.Close()
 		case <-first.Gone():
 			agent.KeepRegistered(ctx, r.plan.control, reg, r.log)
 		}
-	}()
+	})
 	return nil
 }
 

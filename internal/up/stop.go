@@ -44,6 +44,7 @@ func (r *run) stop() error {
 		errs = append(errs, results...)
 	}
 	r.sup.Close()
+	r.keeping.Wait()
 	for _, log := range r.logs {
 		errs = append(errs, log.Close())
 	}

@@ -49,7 +49,7 @@ func (r *run) table() {
 	out.Printf("\nWho may do what stands in %s; edit it and the services follow within a second.\n", r.relative(r.dir.Roles()))
 	out.Printf("Logs: %s\n", r.relative(r.dir.Log("SERVICE")))
 	out.Printf("%s the root's key lies in %s, and its passphrase beside it. In production the root stays\n"+
-		"offline (pki can sign issuers anywhere), each service runs on its own machine, and the agent attests by %s.\n",
+		"on a machine without a network, each service runs on its own machine, and the agent attests by %s.\n",
 		out.Yellow("Development only:"), r.relative(r.dir.Root()), filepath.Base(r.dir.Entries()))
 	out.Printf("Ctrl-C stops everything.\n")
 }
@@ -70,7 +70,11 @@ func (r *run) grpcurl(operator, service string, args ...string) string {
 
 // rolecall returns a command line of this binary, which may not be on the PATH.
 func (r *run) rolecall(args ...string) string {
-	words := []string{r.relative(r.config.Executable), args[0]}
+	binary := r.relative(r.config.Executable)
+	if !strings.ContainsRune(binary, filepath.Separator) {
+		binary = "./" + binary // a shell looks for a bare word on its PATH only
+	}
+	words := []string{binary, args[0]}
 	if folder := r.relative(r.dir.Path()); folder != DefaultDir {
 		words = append(words, "--dir", folder)
 	}

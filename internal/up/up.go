@@ -80,6 +80,7 @@ type run struct {
 	policy    *interceptors.Policy
 
 	sup      *supervisor.Supervisor
+	keeping  sync.WaitGroup // of registrations
 	progress *cli.Progress
 	order    []string // in which the processes were started
 

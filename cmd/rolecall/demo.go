@@ -1,0 +1,33 @@
+package main
+
+import (
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"example.com/rolecall/internal/demo"
+	"example.com/rolecall/internal/up"
+)
+
+func (a *app) demoCommand() *cobra.Command {
+	config := demo.Config{Out: a.out}
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Tour the running mesh: what is the worst that Eve can do?",
+		Long: `Makes real calls to the ledger of a running mesh, as the sample operators and as Eve, who has no business there. Shows each as
+a command to try by hand, with its answer and the reason, and exits 1 if one went otherwise than it should.
+
+It leaves two accounts and a transfer in the ledger. While a role is taken away roles.yaml is edited; what stood there is given
+back, byte for byte.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			// A terminal that is closed must not leave roles.yaml edited either.
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGHUP)
+			defer stop()
+			return demo.Run(ctx, config)
+		},
+	}
+	c.Flags().StringVar(&config.Dir, "dir", up.DefaultDir, "folder of the mesh")
+	return c
+}

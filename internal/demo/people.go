@@ -1,0 +1,162 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	ledgerv1 "example.com/rolecall/gen/ledger/v1"
+	"example.com/rolecall/interceptors"
+	"example.com/rolecall/internal/certfile"
+	"example.com/rolecall/internal/cli"
+)
+
+// The methods of the tour.
+const (
+	openAccount  = "/ledger.v1.LedgerService/OpenAccount"
+	transfer     = "/ledger.v1.LedgerService/Transfer"
+	getBalance   = "/ledger.v1.LedgerService/GetBalance"
+	watchEntries = "/ledger.v1.LedgerService/WatchEntries"
+)
+
+// person is an operator with one connection to the ledger, which all her calls use.
+type person struct {
+	name   string
+	id     spiffeid.ID
+	source *certfile.Source
+	guard  *interceptors.Guard
+	conn   *grpc.ClientConn
+	ledger ledgerv1.LedgerServiceClient
+}
+
+// invite makes the people of the tour out of the operators' files.
+func (t *tour) invite() error {
+	server, err := t.ledgerID()
+	if err != nil {
+		return fmt.Errorf("mesh.json: ID of the ledger: %w", err)
+	}
+	for _, name := range []string{"alice", "bob", "carol"} {
+		operator, ok := t.file.Operator(name)
+		if !ok {
+			return fmt.Errorf("%s names no operator %s: stop the mesh and start it again", t.dir.File(), name)
+		}
+		id, err := spiffeid.FromString(operator.ID)
+		if err != nil {
+			return fmt.Errorf("mesh.json: ID of %s: %w", name, err)
+		}
+		source, err := certfile.Open(operator.Cert, operator.Key, t.file.Bundle)
+		if err != nil {
+			return err
+		}
+		p := &person{name: name, id: id, source: source}
+		// A client's guard audits handshakes that fail; the tour shows them itself.
+		if p.guard, err = interceptors.New(source, nil, interceptors.Audit(slog.DiscardHandler), interceptors.Logger(slog.New(slog.DiscardHandler))); err != nil {
+			return err
+		}
+		t.people[name] = p
+		if p.conn, err = p.guard.NewClient(t.ledger.Address, server); err != nil {
+			return err
+		}
+		p.ledger = ledgerv1.NewLedgerServiceClient(p.conn)
+	}
+	return nil
+}
+
+func (p *person) close() error {
+	var err error
+	if p.conn != nil {
+		err = p.conn.Close()
+	}
+	return errors.Join(err, p.guard.Close())
+}
+
+// calls returns a unary call of the ledger as an attempt would make it.
+func calls[Req, Resp proto.Message](method func(context.Context, Req, ...grpc.CallOption) (Resp, error), request Req) func(context.Context) outcome {
+	return func(ctx context.Context) outcome {
+		response, err := method(ctx, request)
+		return answered(response, err)
+	}
+}
+
+// command returns a call as the command of the tour's own shell function, which welcome shows.
+func (t *tour) command(who, method string, request proto.Message) string {
+	return "as " + cli.Quote(who, "-d", compact(request), t.target(), strings.TrimPrefix(method, "/"))
+}
+
+// target is the ledger under a name that is in its certificate, for clients that compare names.
+func (t *tour) target() string {
+	_, port, err := net.SplitHostPort(t.ledger.Address)
+	if err != nil {
+		return t.ledger.Address
+	}
+	return net.JoinHostPort("localhost", port)
+}
+
+// holds says in words which roles of the ledger somebody has.
+func (t *tour) holds(p *person) string {
+	var roles []string
+	for _, m := range t.policy.Members {
+		if m.Member == p.id.String() {
+			roles = slices.DeleteFunc(slices.Clone(m.Roles), func(role string) bool { return !strings.HasPrefix(role, "ledger.") })
+		}
+	}
+	if len(roles) == 0 {
+		return p.name + " holds no role of the ledger"
+	}
+	return p.name + " holds " + strings.Join(roles, ", ")
+}
+
+// requires says in words what a method asks for.
+func (t *tour) requires(method string) string {
+	_, name, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	for _, m := range t.policy.Methods {
+		if m.Method == method && !m.AnyWorkload {
+			return name + " requires " + strings.Join(m.Roles, " and ")
+		}
+	}
+	return name + " may be called by any workload"
+}
+
+// compact writes a message as JSON on one line. protojson varies its spaces on purpose.
+func compact(message proto.Message) string {
+	data, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(message)
+	if err != nil {
+		return err.Error()
+	}
+	var tree any
+	if err := json.Unmarshal(data, &tree); err != nil {
+		return err.Error()
+	}
+	var text strings.Builder
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(tree); err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(text.String())
+}
+
+// relative returns a path as seen from the working directory, or as it is if that would lead upwards.
+func relative(path string) string {
+	wd, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	rel, err := filepath.Rel(wd, path)
+	if err != nil || strings.HasPrefix(rel, "..") {
+		return path
+	}
+	return rel
+}

@@ -1,0 +1,112 @@
+package status
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"example.com/rolecall/internal/cli"
+	"example.com/rolecall/pki"
+)
+
+// Write shows the report to people.
+func (r *Report) Write(out *cli.Output) {
+	if r.Running {
+		out.Printf("%s is up for %s, run by process %d, in %s\n\n", out.Bold(r.TrustDomain), cli.Span(r.Time.Sub(r.Started)), r.PID, r.Dir)
+	} else {
+		out.Printf("the mesh in %s is not up\n\n", r.Dir)
+	}
+	for _, table := range []*cli.Table{r.processTable(out), r.programTable(), r.operatorTable(out), r.issuerTable(out)} {
+		if table.Len() > 0 {
+			table.Write(out)
+			out.Println()
+		}
+	}
+	if r.OK() {
+		out.Printf("%s nobody needs to act\n", out.Green("✓"))
+		return
+	}
+	out.Printf("%s\n", out.Red("Somebody must act:"))
+	for _, p := range r.Problems {
+		out.Printf("  %s: %s\n      %s %s\n", out.Bold(cli.Clean(p.About)), cli.Clean(p.What), out.Dim("→"), cli.Clean(p.Do))
+	}
+}
+
+func (r *Report) processTable(out *cli.Output) *cli.Table {
+	t := &cli.Table{Header: []string{"PROCESS", "PID", "STATE", "CERTIFICATE", "POLICY", "RESTARTS", "AUDIT LOST", "ADDRESS"}}
+	for _, p := range r.Processes {
+		state := out.Red(p.State)
+		if p.State == serving || p.State == Answers {
+			state = out.Green(p.State)
+		}
+		policy, dropped := p.PolicyVersion, "-"
+		if policy == "" {
+			policy = "-"
+		} else {
+			dropped = strconv.FormatUint(p.AuditDropped, 10)
+		}
+		if p.PolicyError != "" {
+			policy = out.Red(policy + " stale")
+		}
+		t.Add(p.Name, strconv.Itoa(p.PID), state, r.left(p.CertificateNotAfter), policy, strconv.Itoa(p.Restarts), dropped, p.Address)
+	}
+	return t
+}
+
+func (r *Report) programTable() *cli.Table {
+	t := &cli.Table{Header: []string{"PROGRAM", "PID", "CERTIFICATE", "COMMAND"}}
+	for _, p := range r.Programs {
+		command := cli.Clean(cli.Quote(p.Command...))
+		if short := []rune(command); len(short) > 60 {
+			command = string(short[:59]) + "…"
+		}
+		t.Add(r.short(p.SPIFFEID), strconv.Itoa(p.PID), r.left(p.CertificateNotAfter), command)
+	}
+	return t
+}
+
+func (r *Report) operatorTable(out *cli.Output) *cli.Table {
+	t := &cli.Table{Header: []string{"OPERATOR", "CERTIFICATE", "ROLES"}}
+	for _, o := range r.Operators {
+		roles := strings.Join(o.Roles, " ")
+		if roles == "" {
+			roles = out.Dim("none")
+		}
+		t.Add(o.Name, r.left(o.CertificateNotAfter), roles)
+	}
+	return t
+}
+
+func (r *Report) issuerTable(out *cli.Output) *cli.Table {
+	t := &cli.Table{Header: []string{"ISSUER", "STATE", "CERTIFICATE", "SUCCESSOR DUE"}}
+	for _, i := range r.Issuers {
+		state := string(i.State)
+		if i.State == pki.Active {
+			state = out.Green(state)
+		}
+		due := "-"
+		if i.State != pki.Retired {
+			due = r.left(i.PrepareNext)
+		}
+		t.Add("generation "+strconv.Itoa(i.Generation), state, r.left(i.NotAfter), due)
+	}
+	if !r.RootNotAfter.IsZero() {
+		t.Add("root", "", r.left(r.RootNotAfter), "-")
+	}
+	return t
+}
+
+// left says how long it is until a moment.
+func (r *Report) left(moment time.Time) string {
+	switch d := moment.Sub(r.Time); {
+	case moment.IsZero():
+		return "-"
+	case d < 0:
+		return cli.Span(-d) + " ago"
+	default:
+		return cli.Span(d)
+	}
+}
+
+// short drops the trust domain of an ID.
+func (r *Report) short(id string) string { return strings.TrimPrefix(id, "spiffe://"+r.TrustDomain) }
