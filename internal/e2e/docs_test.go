@@ -1,0 +1,120 @@
+//go:build unix
+
+package e2e_test
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/rolecall/internal/e2e/console"
+)
+
+// documentedPorts are those of a mesh that was brought up without --base-port, as the documents show it.
+var documentedPorts = map[string]string{"authority": "7441", "users": "7443", "ledger": "7445", "orders": "7446"}
+
+// ledgerAdminPort is the ledger's admin port in the documents.
+const ledgerAdminPort = "7545"
+
+func TestDocumentsShowWhatTheMeshReallyPrints(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"README.md", "docs/how-a-call-is-secured.md"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, program := range []string{"openssl", "curl", "sh"} {
+				if _, err := exec.LookPath(program); err != nil {
+					lacking(t, "%s is not installed", program)
+				}
+			}
+			text, err := os.ReadFile(filepath.Join(repository(t), filepath.FromSlash(name)))
+			if err != nil {
+				t.Fatalf("read %s: %v", name, err)
+			}
+			commands, err := console.Parse(string(text))
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if len(commands) == 0 {
+				t.Fatalf("%s shows no command", name)
+			}
+			running := startMesh(t)
+			dir := t.TempDir()
+			for link, target := range map[string]string{
+				".rolecall":    running.dir,
+				"bin/rolecall": running.program,
+				"bin/grpcurl":  tool(t, "grpcurl"),
+				"proto":        filepath.Join(repository(t), "proto"),
+			} {
+				link = filepath.Join(dir, filepath.FromSlash(link))
+				if err := os.MkdirAll(filepath.Dir(link), 0o700); err != nil {
+					t.Fatalf("make the working directory: %v", err)
+				}
+				if err := os.Symlink(target, link); err != nil {
+					t.Fatalf("make the working directory: %v", err)
+				}
+			}
+			session, err := console.Start(dir, append(os.Environ(), "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"), "NO_COLOR=1"))
+			if err != nil {
+				t.Fatalf("start a shell: %v", err)
+			}
+			defer session.Close()
+			real, documented := ports(t, running)
+			for _, command := range commands {
+				text := real.Replace(command.Text)
+				out := documented.Replace(run(t, session, name, command.Line, text))
+				for began := time.Now(); !command.Matches(out) && reads(text) && time.Since(began) < patience; {
+					out = documented.Replace(run(t, session, name, command.Line, text))
+				}
+				if !command.Matches(out) {
+					t.Errorf("%s:%d: $ %s\n--- prints\n%s\n--- is said to print\n%s", name, command.Line, command.Text, out, strings.Join(command.Want, "\n"))
+				}
+			}
+		})
+	}
+}
+
+// patience is how long a log or a metric may take to show what has happened.
+const patience = 10 * time.Second
+
+// reads tells whether a command only looks at something that is written a moment later, by another process.
+func reads(command string) bool {
+	return strings.HasPrefix(command, "grep ") || strings.HasPrefix(command, "curl ")
+}
+
+func run(t *testing.T, session *console.Session, document string, line int, command string) string {
+	t.Helper()
+	out, err := session.Run(t.Context(), command)
+	if err != nil {
+		t.Fatalf("%s:%d: %v\n%s", document, line, err, out)
+	}
+	return out
+}
+
+// ports returns what puts the ports of the running mesh into a command of a document, and what takes them out of its output.
+func ports(t *testing.T, running *runningMesh) (real, documented *strings.Replacer) {
+	t.Helper()
+	var to, from []string
+	add := func(port, address string) {
+		_, actual, err := net.SplitHostPort(address)
+		if err != nil {
+			t.Fatalf("mesh.json: address %q: %v", address, err)
+		}
+		to = append(to, ":"+port, ":"+actual)
+		from = append(from, ":"+actual, ":"+port)
+	}
+	for name, port := range documentedPorts {
+		service, ok := running.file.Service(name)
+		if !ok {
+			t.Fatalf("mesh.json names no %s", name)
+		}
+		add(port, service.Address)
+		if name == "ledger" {
+			add(ledgerAdminPort, service.Admin)
+		}
+	}
+	return strings.NewReplacer(to...), strings.NewReplacer(from...)
+}
