@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/signal"
@@ -35,7 +36,14 @@ This is for development: the root's key lies in the folder, encrypted, with its 
 			}
 			config.Executable = executable
 			config.Kill = secondSignal()
-			return up.Run(c.Context(), config)
+			ctx := c.Context()
+			// A terminal that is closed stops the mesh in good order too, unless nohup or the like said otherwise.
+			if !signal.Ignored(syscall.SIGHUP) {
+				var stop context.CancelFunc
+				ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+				defer stop()
+			}
+			return up.Run(ctx, config)
 		},
 	}
 	f := c.Flags()

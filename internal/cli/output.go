@@ -63,13 +63,23 @@ func (o *Output) width() int {
 	return 80
 }
 
-// The styles. Each returns the text as it is where colour is off.
-func (o *Output) Bold(s string) string   { return o.style("1", s) }
-func (o *Output) Dim(s string) string    { return o.style("2", s) }
-func (o *Output) Red(s string) string    { return o.style("31", s) }
-func (o *Output) Green(s string) string  { return o.style("32", s) }
+// Bold returns s in bold, and as it is where colour is off, like all styles.
+func (o *Output) Bold(s string) string { return o.style("1", s) }
+
+// Dim returns s dimmed: for what is beside the point.
+func (o *Output) Dim(s string) string { return o.style("2", s) }
+
+// Red returns s in red: for what failed.
+func (o *Output) Red(s string) string { return o.style("31", s) }
+
+// Green returns s in green: for what went well.
+func (o *Output) Green(s string) string { return o.style("32", s) }
+
+// Yellow returns s in yellow: for what needs care.
 func (o *Output) Yellow(s string) string { return o.style("33", s) }
-func (o *Output) Cyan(s string) string   { return o.style("36", s) }
+
+// Cyan returns s in cyan: for what can be typed.
+func (o *Output) Cyan(s string) string { return o.style("36", s) }
 
 func (o *Output) style(code, s string) string {
 	if !o.colour || s == "" {

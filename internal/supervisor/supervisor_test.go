@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -322,4 +323,29 @@ func TestASupervisorThatIsKilledLeavesNothingBehind(t *testing.T) {
 		t.Error("the parent ended well, and was to be killed")
 	}
 	waitGone(t, child)
+}
+
+func TestWhoeverWaitedForAProgramFindsItReportedAsReady(t *testing.T) {
+	t.Parallel()
+	rec := newRecorder()
+	s := supervisor.New(func(e supervisor.Event) {
+		if e.State == supervisor.Ready {
+			runtime.Gosched() // the goroutine that waits had better not get ahead
+		}
+		rec.notify(e)
+	})
+	task := s.Start(program("serve", newLog(t)))
+	if err := task.WaitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rec.mu.Lock()
+	last := rec.events[len(rec.events)-1]
+	rec.mu.Unlock()
+	if last.State != supervisor.Ready {
+		t.Errorf("the last event before WaitReady returned is %s, want ready", last.State)
+	}
+	if err := task.Stop(patience); err != nil {
+		t.Error(err)
+	}
+	s.Close()
 }

@@ -156,8 +156,9 @@ func (t *Task) follow(life context.Context, pid int, gate io.WriteCloser) error 
 			return fmt.Errorf("get ready: %w", err)
 		}
 	}
-	t.readyOnce.Do(func() { close(t.ready) })
+	// Reported first: whoever waits for it goes on and may take the next Ready for one after a crash.
 	t.report(Event{State: Ready})
+	t.readyOnce.Do(func() { close(t.ready) })
 	return nil
 }
 

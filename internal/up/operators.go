@@ -65,7 +65,8 @@ func (o *operators) usable(name, certPath, keyPath string) (*x509.Certificate, b
 	}
 	cert, now := svid.Certificates[0], time.Now()
 	left := cert.NotAfter.Sub(now)
-	return cert, left <= o.life && left > cert.NotAfter.Sub(pki.IssuedAt(cert))/2
+	const rounding = 2 * time.Second // ends are rounded up
+	return cert, left <= o.life+rounding && left > cert.NotAfter.Sub(pki.IssuedAt(cert))/2
 }
 
 // keepFresh renews until ctx ends. The key stays the same meanwhile, so that certificate and key fit together whenever
