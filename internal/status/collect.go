@@ -66,11 +66,14 @@ func (r *Report) down(dir mesh.Dir) {
 }
 
 func (r *Report) running(ctx context.Context, dir mesh.Dir, file *mesh.File, now time.Time) {
-	r.Running, r.TrustDomain, r.PID, r.Started = true, file.TrustDomain, file.PID, file.Started
+	r.TrustDomain, r.PID, r.Started = file.TrustDomain, file.PID, file.Started
 	if _, locked, err := mesh.Running(dir); err == nil && !locked {
+		// Its processes end soon too, if they have not: nothing that they would say is worth acting on.
 		r.problem("mesh", fmt.Sprintf("process %d, which ran it, has gone and has left mesh.json behind", file.PID),
 			"rolecall up --dir "+cli.Quote(dir.Path()))
+		return
 	}
+	r.Running = true
 	if file.Started.After(now.Add(skew)) {
 		r.problem("clock", fmt.Sprintf("it says %s, and the mesh was started at %s", now.UTC().Format(time.RFC3339), file.Started.UTC().Format(time.RFC3339)),
 			"set the clock")

@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -35,10 +37,14 @@ func (r *Report) service(ctx context.Context, dir mesh.Dir, s mesh.Service, guar
 		r.problem(s.Name, fmt.Sprintf("process %d has gone", s.PID), "'rolecall up' starts it again within half a minute; "+log)
 		return
 	}
+	var ready *node.Readiness
+	var err error
+	var asking sync.WaitGroup
+	asking.Go(func() { ready, err = readiness(ctx, s.Admin) })
 	if guard != nil {
 		r.health(ctx, &p, guard, log, now)
 	}
-	ready, err := readiness(ctx, s.Admin)
+	asking.Wait()
 	if err != nil {
 		r.problem(s.Name, err.Error(), log)
 		return
@@ -121,7 +127,7 @@ var admin = http.Client{
 
 func readiness(ctx context.Context, address string) (*node.Readiness, error) {
 	if address == "" {
-		return nil, fmt.Errorf("it has no admin address to ask")
+		return nil, errors.New("it has no admin address to ask")
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
 	if err != nil {
