@@ -55,6 +55,9 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
+	if err := t.inForce(ctx); err != nil {
+		return err
+	}
 	t.welcome()
 	for _, scene := range []func(context.Context) error{t.allowed, t.denied, t.roleTakenAway, t.eveForges, t.eveWithout} {
 		if err := scene(ctx); err != nil {
@@ -77,6 +80,9 @@ func newTour(c Config) (*tour, error) {
 	file, err := mesh.Read(dir)
 	if err != nil {
 		return nil, err
+	}
+	if _, running, err := mesh.Running(dir); err != nil || !running {
+		return nil, errors.Join(fmt.Errorf("%w in %s, and mesh.json is of one that was killed: start it with: rolecall up --dir %s", mesh.ErrNotRunning, dir.Path(), c.Dir), err)
 	}
 	if err := recoverRoles(file.Roles); err != nil {
 		return nil, err

@@ -27,8 +27,8 @@ func (t *tour) roleTakenAway(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends the stream, whatever happens
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil) // ends the stream, whatever happens
 	watch := &ledgerv1.WatchEntriesRequest{AccountId: t.shop}
 	var stream grpc.ServerStreamingClient[ledgerv1.WatchEntriesResponse]
 	if err := t.must(ctx, attempt{
@@ -36,7 +36,7 @@ func (t *tour) roleTakenAway(ctx context.Context) (err error) {
 		command: t.command("bob", watchEntries, watch),
 		try: func(bounded context.Context) outcome {
 			// The stream outlives the attempt: its context is that of the scene.
-			stop := context.AfterFunc(bounded, cancel)
+			stop := context.AfterFunc(bounded, func() { cancel(fmt.Errorf("no entry came within %s", patience)) })
 			defer stop()
 			var err error
 			if stream, err = bob.ledger.WatchEntries(ctx, watch); err != nil {

@@ -135,7 +135,7 @@ func (c ledgerClient) result(args ...string) result {
 
 func TestClientsInEveryLanguageCallAsAliceAndAreRefusedAsCarol(t *testing.T) {
 	t.Parallel()
-	running := startMesh(t)
+	running := sharedMesh(t)
 	service, ok := running.file.Service("ledger")
 	if !ok {
 		t.Fatal("mesh.json names no ledger")

@@ -65,9 +65,9 @@ func TestDocumentsShowWhatTheMeshReallyPrints(t *testing.T) {
 			real, documented := ports(t, running)
 			for _, command := range commands {
 				text := real.Replace(command.Text)
-				out := documented.Replace(run(t, session, name, command.Line, text))
+				out := documented.Replace(enter(t, session, name, command.Line, text))
 				for began := time.Now(); !command.Matches(out) && reads(text) && time.Since(began) < patience; {
-					out = documented.Replace(run(t, session, name, command.Line, text))
+					out = documented.Replace(enter(t, session, name, command.Line, text))
 				}
 				if !command.Matches(out) {
 					t.Errorf("%s:%d: $ %s\n--- prints\n%s\n--- is said to print\n%s", name, command.Line, command.Text, out, strings.Join(command.Want, "\n"))
@@ -77,15 +77,13 @@ func TestDocumentsShowWhatTheMeshReallyPrints(t *testing.T) {
 	}
 }
 
-// patience is how long a log or a metric may take to show what has happened.
-const patience = 10 * time.Second
-
 // reads tells whether a command only looks at something that is written a moment later, by another process.
 func reads(command string) bool {
 	return strings.HasPrefix(command, "grep ") || strings.HasPrefix(command, "curl ")
 }
 
-func run(t *testing.T, session *console.Session, document string, line int, command string) string {
+// enter gives the session one command.
+func enter(t *testing.T, session *console.Session, document string, line int, command string) string {
 	t.Helper()
 	out, err := session.Run(t.Context(), command)
 	if err != nil {

@@ -199,4 +199,3 @@ func adminGet(t *testing.T, s mesh.Service, path string) string {
 	}
 	return string(body)
 }
-

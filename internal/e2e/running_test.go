@@ -92,14 +92,14 @@ func (m *runningMesh) awaitFile() error {
 	defer tick.Stop()
 	for {
 		var err error
-		if m.file, err = m.readFile(); err == nil {
-			return nil
+		if m.file, err = m.readFile(); err == nil && m.file.PID == m.up.Process.Pid {
+			return nil // any other was left by one that was killed
 		}
 		select {
 		case <-m.ended:
 			return fmt.Errorf("rolecall up ended: %v\n%s", m.err, content(m.log))
 		case <-timeout.C:
-			return fmt.Errorf("rolecall up was not up after %s: %w\n%s", upTimeout, err, content(m.log))
+			return fmt.Errorf("rolecall up was not up after %s: %v\n%s", upTimeout, err, content(m.log))
 		case <-tick.C:
 		}
 	}

@@ -1,0 +1,132 @@
+//go:build unix
+
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"example.com/rolecall/internal/cli"
+	"example.com/rolecall/internal/demo"
+)
+
+func TestDemoShowsWhatItPromisesAndGivesTheBindingsBack(t *testing.T) {
+	t.Parallel()
+	running := startMesh(t)
+	original, err := os.ReadFile(running.file.Roles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unchanged := func(t *testing.T) {
+		t.Helper()
+		now, err := os.ReadFile(running.file.Roles)
+		if err != nil || !bytes.Equal(now, original) {
+			t.Errorf("roles.yaml is not what it was: %v\n%s", err, now)
+		}
+		if _, err := os.Stat(running.file.Roles + ".before-demo"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the copy of roles.yaml: %v, want none", err)
+		}
+	}
+	// The subtests follow each other: all edit roles.yaml.
+	t.Run("it exits 0", func(t *testing.T) {
+		out, code := running.rolecall(t, "demo")
+		if code != 0 {
+			t.Errorf("exit code %d:\n%s", code, out)
+		}
+		for _, want := range []string{"OK", "ROLE_REQUIRED", "untrusted", "no_certificate", "not_tls", "tls_version", "went as they should"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("it says nothing of %q:\n%s", want, out)
+			}
+		}
+		if strings.Contains(out, "\x1b[") {
+			t.Error("it is coloured, and its output is no terminal")
+		}
+		unchanged(t)
+	})
+	t.Run("interrupted while a role is taken away it gives it back", func(t *testing.T) {
+		ctx, interrupt := context.WithCancel(t.Context())
+		defer interrupt()
+		ended := make(chan error, 1)
+		go func() { ended <- demo.Run(ctx, demo.Config{Dir: running.dir, Out: cli.Plain(io.Discard)}) }()
+		await(t, "the role is taken away", func() error {
+			if now, err := os.ReadFile(running.file.Roles); err != nil || bytes.Equal(now, original) {
+				return errors.New("roles.yaml is as it was")
+			}
+			return nil
+		})
+		interrupt()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("it ended with %v, want an interruption", err)
+		}
+		unchanged(t)
+	})
+	t.Run("what a killed one has left is given back by the next", func(t *testing.T) {
+		const marker = "# rolecall demo has taken a role away here"
+		edited := marker + " for a moment; what stood here before is in the file beside it.\n" + strings.Replace(string(original), bobsRole, "", 1)
+		if err := os.WriteFile(running.file.Roles+".before-demo", original, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		writeRoles(t, running, edited)
+		if out, code := running.rolecall(t, "demo"); code != 0 {
+			t.Errorf("exit code %d:\n%s", code, out)
+		}
+		unchanged(t)
+	})
+	t.Run("bindings that it cannot show anything with are left alone", func(t *testing.T) {
+		writeRoles(t, running, strings.Replace(string(original), bobsRole, "", 1))
+		defer writeRoles(t, running, string(original))
+		out, code := running.rolecall(t, "demo")
+		if code != 1 || !strings.Contains(out, "bob") {
+			t.Errorf("exit code %d, want 1 and a word about bob:\n%s", code, out)
+		}
+	})
+}
+
+func TestStatusExitsOneWhenSomebodyMustAct(t *testing.T) {
+	t.Parallel()
+	running := startMesh(t)
+	expect := func(code int, words ...string) {
+		t.Helper()
+		out, got := running.rolecall(t, "status")
+		if got != code {
+			t.Errorf("exit code %d, want %d:\n%s", got, code, out)
+		}
+		for _, word := range words {
+			if !strings.Contains(out, word) {
+				t.Errorf("it says nothing of %q:\n%s", word, out)
+			}
+		}
+	}
+	expect(0, "ledger", "agent")
+	key := operator(t, running.file, "alice").Key
+	if err := os.Chmod(key, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	expect(1, key)
+	if err := os.Chmod(key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect(0)
+	original, err := os.ReadFile(running.file.Roles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeRoles(t, running, string(original)+"surprise: true\n")
+	await(t, "the ledger has seen the broken bindings", func() error {
+		if readyz(t, running).Policy.Error == "" {
+			return errors.New("/readyz has no error of the policy")
+		}
+		return nil
+	})
+	expect(1, "roles.yaml")
+	writeRoles(t, running, string(original))
+	if err := running.stop(); err != nil {
+		t.Errorf("rolecall up, interrupted: %v", err)
+	}
+	expect(1)
+}
