@@ -63,6 +63,9 @@ func Run(ctx context.Context, c Config) error {
 	control := strings.TrimPrefix(file.Control, "unix://")
 	registered, err := agent.Register(ctx, control, registration)
 	if err != nil {
+		if _, running, lockErr := mesh.Running(dir); lockErr == nil && !running {
+			return fmt.Errorf("%w in %s, what it left behind says otherwise: start it with 'rolecall up'", mesh.ErrNotRunning, dir.Path())
+		}
 		return fmt.Errorf("join the mesh in %s: %w", dir.Path(), err)
 	}
 	out := cli.New(c.Stderr)

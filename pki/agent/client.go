@@ -50,7 +50,8 @@ func (r *Registered) Close() error { return r.conn.Close() }
 // Gone is closed when the registration has ended: by Close, or because the agent stopped.
 func (r *Registered) Gone() <-chan struct{} { return r.gone }
 
-// Register registers a process with the agent that has this control socket, for as long as what it returns is open.
+// Register registers a process with the agent that has this control socket, for as long as what it returns is open. Names
+// that the authority refuses are an error; while it cannot be reached, or does not let the agent ask, there is a Warning.
 func Register(ctx context.Context, control string, r Registration) (*Registered, error) {
 	if r.StartTime == 0 {
 		var err error

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Bounds of the control socket. A client sends one line of JSON and gets one back.
@@ -101,7 +103,15 @@ func (s *Server) answerControl(ctx context.Context, conn *net.UnixConn) {
 	defer s.registry.remove(registered)
 	s.log.Info("process registered", "id", registered.identity.id, "pid", registered.process.pid)
 	defer s.log.Info("process no longer registered", "id", registered.identity.id, "pid", registered.process.pid)
-	if !s.reply(conn, controlResponse{Warning: firstProblem(ctx, registered.identity)}) {
+	var response controlResponse
+	if err := firstProblem(ctx, registered.identity); err != nil {
+		if status.Code(err) == codes.InvalidArgument { // no later try can end otherwise
+			s.reply(conn, controlResponse{Error: err.Error()})
+			return
+		}
+		response.Warning = err.Error()
+	}
+	if !s.reply(conn, response) {
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
@@ -144,27 +154,21 @@ func (s *Server) registerProcess(w wireRegistration) (*registration, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := process{w.PID, w.StartTime}
-	if err := p.alive(); err != nil {
-		return nil, err
-	}
-	return s.registry.register(p, names{id, w.DNS, ips})
+	return s.registry.register(process{w.PID, w.StartTime}, names{id, w.DNS, ips})
 }
 
 // firstProblem waits a moment for the first certificate and tells what stands in its way.
-func firstProblem(ctx context.Context, i *identity) string {
+func firstProblem(ctx context.Context, i *identity) error {
 	timer := time.NewTimer(firstTryTimeout)
 	defer timer.Stop()
 	select {
 	case <-i.tried:
-		if _, err := i.current(time.Now()); err != nil {
-			return err.Error()
-		}
-		return ""
+		_, err := i.current(time.Now())
+		return err
 	case <-timer.C:
-		return "the authority has not answered yet"
+		return errors.New("the authority has not answered yet")
 	case <-ctx.Done():
-		return ""
+		return nil
 	}
 }
 

@@ -28,6 +28,7 @@ type registry struct {
 type registration struct {
 	seq      uint64
 	process  process
+	handle   handle
 	identity *identity
 }
 
@@ -77,15 +78,19 @@ func (r *registry) releaseLocked(i *identity) {
 	}
 }
 
-// register declares the process to be the workload, until remove.
+// register declares the process to be the workload, until remove. It must be alive.
 func (r *registry) register(p process, n names) (*registration, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.count >= maxRegistrations {
 		return nil, fmt.Errorf("%d processes are registered, which is the most", r.count)
 	}
+	held, err := openHandle(p)
+	if err != nil {
+		return nil, err
+	}
 	r.seq++
-	reg := &registration{seq: r.seq, process: p, identity: r.holdLocked(n)}
+	reg := &registration{seq: r.seq, process: p, handle: held, identity: r.holdLocked(n)}
 	r.processes[p] = append(r.processes[p], reg)
 	r.count++
 	r.notifyLocked()
@@ -100,6 +105,7 @@ func (r *registry) remove(reg *registration) {
 		delete(r.processes, reg.process)
 	}
 	r.count--
+	reg.handle.close()
 	r.releaseLocked(reg.identity)
 	r.notifyLocked()
 }
@@ -111,7 +117,9 @@ func (r *registry) of(line []process) []names {
 	var found []names
 	for _, p := range line {
 		for _, reg := range r.processes[p] {
-			found = append(found, reg.identity.names)
+			if !reg.handle.ended() {
+				found = append(found, reg.identity.names)
+			}
 		}
 	}
 	return found
