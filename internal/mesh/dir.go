@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,7 +41,7 @@ func Create(path string) (Dir, error) {
 		if err != nil {
 			return Dir{}, fmt.Errorf("read the mesh's folder: %w", err)
 		}
-		if len(entries) > 0 {
+		if len(entries) > 0 && !d.begun(entries) {
 			return Dir{}, fmt.Errorf("folder %s is not empty and was not made by rolecall: name an empty or a new one with --dir", abs)
 		}
 	case err != nil:
@@ -60,11 +61,20 @@ func Create(path string) (Dir, error) {
 			return Dir{}, fmt.Errorf("make the mesh's folder: %w", err)
 		}
 	}
-	// Last, so that a folder that was made half is either refused or made whole, never taken for a good one.
+	// Last, so that a folder that was made half is made whole by the next Create, and never taken for a good one by Open.
 	if err := WriteFile(d.file("layout"), []byte(strconv.Itoa(layoutVersion)+"\n"), 0o600); err != nil {
 		return Dir{}, err
 	}
 	return d, nil
+}
+
+// begun tells whether the folder is one that another Create has begun: it is at it now, or was killed. It has our own
+// .gitignore, or nothing but what goes before that.
+func (d Dir) begun(entries []fs.DirEntry) bool {
+	if data, err := os.ReadFile(d.file(".gitignore")); err == nil {
+		return string(data) == gitignore
+	}
+	return !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !strings.HasPrefix(e.Name(), "..gitignore.") })
 }
 
 // Open opens a folder that Create made.

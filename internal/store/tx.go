@@ -73,7 +73,10 @@ func (db *DB) writeOnce(ctx context.Context, f func(tx *Tx) error) (err error) {
 		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // also when f panics; after Commit there is nothing left to roll back
-	if err := f(&Tx{ctx: ctx, tx: tx, postgres: db.postgres}); err != nil {
+	// database/sql rolls back when bounded ends, but only once the statement that runs has: it needs a bound of its own.
+	statements, stop := context.WithTimeout(ctx, maxTransaction)
+	defer stop()
+	if err := f(&Tx{ctx: statements, tx: tx, postgres: db.postgres}); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {

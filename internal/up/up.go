@@ -101,6 +101,7 @@ func (r *run) whole(ctx context.Context) (err error) {
 	defer func() { endChores(); working.Wait() }()
 	working.Go(func() { r.ca.KeepRotated(chores, r.log) })
 	working.Go(func() { r.operators.keepFresh(chores, r.log) })
+	working.Go(func() { r.keepAgent(chores) })
 
 	r.sup = supervisor.New(r.event)
 	defer func() { err = errors.Join(err, r.stop()) }()
@@ -150,7 +151,7 @@ func (r *run) prepare() error {
 	if err := pki.WriteBundle(r.dir.Bundle(), issuers.Bundle()); err != nil {
 		return fmt.Errorf("write bundle: %w", err)
 	}
-	if _, err := issuers.IssueCredential(pki.Leaf{ID: catalog.ID(td, agentName), Life: r.config.LeafTTL}, r.dir.AgentCredential()); err != nil {
+	if err := r.issueAgent(); err != nil {
 		return fmt.Errorf("issue the agent's first certificate: %w", err)
 	}
 	r.operators = newOperators(r.dir, issuers, r.config.LeafTTL)

@@ -14,6 +14,7 @@ import (
 // Bounds of what one process may hold open; all processes together are bounded by maxConnections.
 const (
 	maxConnections           = 4096
+	maxConnectionsPerUser    = maxConnections / 4
 	maxConnectionsPerProcess = 64
 	defaultStreamsPerProcess = 64
 )
@@ -37,11 +38,12 @@ func (peerInfo) AuthType() string { return "unix" }
 type peerCredentials struct {
 	mu          sync.Mutex
 	connections map[process]int
+	users       map[uint32]int
 	total       int
 }
 
 func newPeerCredentials() *peerCredentials {
-	return &peerCredentials{connections: map[process]int{}}
+	return &peerCredentials{connections: map[process]int{}, users: map[uint32]int{}}
 }
 
 // ServerHandshake admits a connection within the bounds.
@@ -54,30 +56,34 @@ func (c *peerCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.A
 	if err != nil {
 		return nil, nil, fmt.Errorf("who connected: %w", err)
 	}
-	if err := c.admit(p.process); err != nil {
+	if err := c.admit(p); err != nil {
 		return nil, nil, err
 	}
-	conn := &countedConn{Conn: raw, closed: sync.OnceFunc(func() { c.release(p.process) })}
+	conn := &countedConn{Conn: raw, closed: sync.OnceFunc(func() { c.release(p) })}
 	return conn, peerInfo{credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}, p}, nil
 }
 
-func (c *peerCredentials) admit(p process) error {
+func (c *peerCredentials) admit(p peer) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.total >= maxConnections || c.connections[p] >= maxConnectionsPerProcess {
-		return fmt.Errorf("process %d: too many connections", p.pid)
+	if c.total >= maxConnections || c.users[p.uid] >= maxConnectionsPerUser || c.connections[p.process] >= maxConnectionsPerProcess {
+		return fmt.Errorf("process %d of user %d: too many connections", p.pid, p.uid)
 	}
 	c.total++
-	c.connections[p]++
+	c.users[p.uid]++
+	c.connections[p.process]++
 	return nil
 }
 
-func (c *peerCredentials) release(p process) {
+func (c *peerCredentials) release(p peer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.total--
-	if c.connections[p]--; c.connections[p] == 0 {
-		delete(c.connections, p)
+	if c.users[p.uid]--; c.users[p.uid] == 0 {
+		delete(c.users, p.uid)
+	}
+	if c.connections[p.process]--; c.connections[p.process] == 0 {
+		delete(c.connections, p.process)
 	}
 }
 

@@ -56,15 +56,14 @@ func (p process) lineage() ([]process, error) {
 		if stat.parent < 1 {
 			return line, nil
 		}
-		parent, err := readProcess(stat.parent)
-		if err != nil {
-			return nil, fmt.Errorf("parent of pid %d: %w", at.pid, err)
-		}
+		parent, hidden := readProcess(stat.parent)
 		if again, err := readProcess(at.pid); err != nil || again != stat {
 			return nil, fmt.Errorf("%w: pid %d or its parent", errGone, at.pid)
 		}
-		if parent.start > stat.start {
-			return line, nil // no parent is younger than its child: whoever that is, the walk ends before it
+		// A parent that is still the parent and cannot be looked at is another user's on a system that hides those (proc(5),
+		// hidepid): the walk ends before it. So it does before one that is younger than its child, which no parent is.
+		if hidden != nil || parent.start > stat.start {
+			return line, nil
 		}
 		at = process{stat.parent, parent.start}
 		line = append(line, at)

@@ -72,13 +72,35 @@ func (s Selector) fits(p peer, sums *checksums) (bool, error) {
 	case "gid":
 		return strconv.FormatUint(uint64(p.gid), 10) == s.value, nil
 	case "path":
-		path, err := executablePath(p.pid)
-		return err == nil && path == s.value, err
+		return runs(p.pid, s.value)
 	case "sha256":
 		sum, err := sums.of(p.pid)
 		return err == nil && sum == s.value, err
 	}
 	return false, nil
+}
+
+// runs tells whether the process runs the file that lies at path for the agent. The name alone would not do: in a mount
+// namespace of its own, which any user can make, a process has whatever file it likes at that path.
+func runs(pid int, path string) (bool, error) {
+	name, err := executablePath(pid)
+	if err != nil || name != path {
+		return false, err
+	}
+	f, err := openExecutable(pid)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = f.Close() }()
+	running, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	lies, err := os.Stat(path)
+	if err != nil {
+		return false, err
+	}
+	return os.SameFile(running, lies), nil
 }
 
 // checksums remembers the hashes of executables, so that a file is read once and not for each message. Safe for
