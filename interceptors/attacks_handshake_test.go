@@ -1,19 +1,16 @@
 package interceptors_test
 
 import (
-	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/asn1"
-	"encoding/pem"
 	"errors"
 	"io"
 	"net"
-	"net/url"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -100,6 +97,28 @@ var handshakeAttacks = []attack{
 		_, key := m.ca.Issue(reader)
 		return m.shake(t, m.cert(cert, key), nil)
 	}},
+	{name: "a key of RSA 1024 bits", verdict: handshake, audit: "certificate_profile", run: func(t *testing.T, m *mesh) error {
+		key, err := rsa.GenerateKey(rand.Reader, 1024)
+		must(t, err)
+		return m.shake(t, m.certOver(t, key), nil)
+	}},
+	{name: "a key on the curve P-224", verdict: handshake, audit: "certificate_profile", run: func(t *testing.T, m *mesh) error {
+		key, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+		must(t, err)
+		// TLS 1.3 cannot sign with it: the client fails by itself once it has shown the certificate.
+		if err := m.shake(t, m.certOver(t, key), nil); err == nil {
+			return nil
+		}
+		return io.EOF
+	}},
+	{name: "a client that leaves when it has seen the server's certificate", verdict: handshake, audit: "peer_gone", run: func(t *testing.T, m *mesh) error {
+		raw := m.tcp(t)
+		conn := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, VerifyConnection: func(tls.ConnectionState) error {
+			_ = raw.Close()
+			return io.EOF
+		}})
+		return conn.Handshake()
+	}},
 	{name: "resumed session after its CA left the bundle", verdict: handshake, audit: "untrusted", run: func(t *testing.T, m *mesh) error {
 		cert, cache := m.cert(m.ca.Issue(reader)), tls.NewLRUClientSessionCache(8)
 		withCache := func(c *tls.Config) { c.ClientSessionCache = cache }
@@ -128,127 +147,4 @@ var handshakeAttacks = []attack{
 		}
 		return err
 	}},
-}
-
-// TestARootOfTheOperatingSystemIsNotTrusted sets SSL_CERT_FILE, which a process reads once: it runs in one of its own.
-func TestARootOfTheOperatingSystemIsNotTrusted(t *testing.T) {
-	other := rolecalltest.NewCA(t, "mesh.local")
-	file := filepath.Join(t.TempDir(), "roots.pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: other.Root().Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("SSL_CERT_FILE", file)
-	t.Setenv("SSL_CERT_DIR", t.TempDir())
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key := other.Issue(reader)
-	if _, err := cert.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
-		t.Skipf("this process had read the operating system's roots before: %v", err)
-	}
-	m := newMesh(t)
-	handshake.check(t, m.shake(t, m.cert(cert, key), nil))
-	m.audit.find(t, map[string]any{"verdict": "denied", "reason": "untrusted"})
-}
-
-// leaf is an attack with a leaf that our CA signed, after the changes.
-func leaf(changes ...func(*x509.Certificate)) func(*testing.T, *mesh) error {
-	return func(t *testing.T, m *mesh) error { return m.shake(t, m.cert(m.ca.Issue(reader, changes...)), nil) }
-}
-
-func uri(ids ...string) func(*x509.Certificate) {
-	return func(c *x509.Certificate) {
-		c.URIs = nil
-		for _, id := range ids {
-			u, err := url.Parse(id)
-			if err != nil {
-				panic(err)
-			}
-			c.URIs = append(c.URIs, u)
-		}
-	}
-}
-
-// rawURIs writes the names as they are, past the spelling that net/url would choose.
-func rawURIs(ids ...string) func(*x509.Certificate) {
-	return func(c *x509.Certificate) {
-		var names []asn1.RawValue
-		for _, id := range ids {
-			names = append(names, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 6, Bytes: []byte(id)})
-		}
-		value, err := asn1.Marshal(names)
-		if err != nil {
-			panic(err)
-		}
-		c.URIs, c.DNSNames, c.IPAddresses = nil, nil, nil
-		c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: value}}
-	}
-}
-
-func (m *mesh) cert(leaf *x509.Certificate, key crypto.Signer, rest ...*x509.Certificate) *tls.Certificate {
-	cert := &tls.Certificate{PrivateKey: key, Certificate: [][]byte{leaf.Raw}}
-	for _, c := range rest {
-		cert.Certificate = append(cert.Certificate, c.Raw)
-	}
-	return cert
-}
-
-func (m *mesh) tcp(t *testing.T) net.Conn {
-	t.Helper()
-	conn, err := net.DialTimeout("tcp", m.addr, 10*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
-}
-
-// shake connects with a TLS client of the test's own and returns why the server did not speak HTTP/2 with it.
-func (m *mesh) shake(t *testing.T, cert *tls.Certificate, change func(*tls.Config)) error {
-	t.Helper()
-	conn, err := m.tls(t, cert, change)
-	if err != nil {
-		return err
-	}
-	return readSettings(conn)
-}
-
-func (m *mesh) tls(t *testing.T, cert *tls.Certificate, change func(*tls.Config)) (*tls.Conn, error) {
-	t.Helper()
-	cfg := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}
-	if cert != nil {
-		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
-	}
-	if change != nil {
-		change(cfg)
-	}
-	conn := tls.Client(m.tcp(t), cfg)
-	_ = conn.SetDeadline(time.Now().Add(15 * time.Second))
-	if err := conn.Handshake(); err != nil {
-		return nil, err
-	}
-	if conn.ConnectionState().DidResume {
-		t.Fatal("the server resumed a session")
-	}
-	return conn, nil
-}
-
-// readSettings reads the frame with which an HTTP/2 server begins; in TLS 1.3 a refusal comes in its place.
-func readSettings(conn *tls.Conn) error {
-	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
-		return err
-	}
-	framer := http2.NewFramer(conn, conn)
-	if err := framer.WriteSettings(); err != nil {
-		return err
-	}
-	frame, err := framer.ReadFrame()
-	if err != nil {
-		return err
-	}
-	if _, ok := frame.(*http2.SettingsFrame); !ok {
-		return errors.New("the server began with " + strings.TrimSpace(frame.Header().String()))
-	}
-	return nil
 }

@@ -1,8 +1,11 @@
 package interceptors_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -13,6 +16,7 @@ type attack struct {
 	name    string
 	verdict verdict
 	audit   string // reason in the audit record; empty: gRPC itself refuses before there is anything to decide
+	detail  string // in the same record; empty: whatever it is
 	// run makes the attack and returns the error that the attacker gets. What it calls legitimately before, it takes
 	// out of the count of handlers reached by m.ledger.reached.Store(0).
 	run func(t *testing.T, m *mesh) error
@@ -20,11 +24,15 @@ type attack struct {
 	mesh func(*meshConfig)
 }
 
-// verdict is a code and a reason, or a failed handshake.
+// attacks are the tables of this package. What else has to be somewhere is in requiredAttacks.
+var attacks = [][]attack{handshakeAttacks, liveAttacks, metadataAttacks, wireAttacks}
+
+// verdict is a code and a reason, or a failed handshake, or an error of HTTP/2.
 type verdict struct {
 	code      codes.Code
 	reason    string
 	handshake bool
+	http2     http2.ErrCode
 }
 
 var handshake = verdict{handshake: true}
@@ -32,7 +40,7 @@ var handshake = verdict{handshake: true}
 func TestAttacks(t *testing.T) {
 	t.Parallel()
 	names := map[string]bool{}
-	for _, table := range [][]attack{handshakeAttacks, liveAttacks, metadataAttacks, wireAttacks} {
+	for _, table := range attacks {
 		for _, a := range table {
 			if names[a.name] {
 				t.Errorf("%s: two rows of this name", a.name)
@@ -54,12 +62,23 @@ func TestAttacks(t *testing.T) {
 					t.Errorf("a handler was reached %d times", n)
 				}
 				if a.audit != "" {
-					record := m.audit.find(t, map[string]any{"verdict": "denied", "reason": a.audit})
-					t.Logf("audit: %v", record)
+					t.Logf("audit: %v", m.audit.find(t, a.record()))
 				}
 			})
 		}
 	}
+}
+
+// record is what the audit log must say of the attack.
+func (a attack) record() map[string]any {
+	want := map[string]any{"verdict": "denied", "reason": a.audit}
+	if a.verdict.handshake {
+		want["event"] = "handshake"
+	}
+	if a.detail != "" {
+		want["detail"] = a.detail
+	}
+	return want
 }
 
 func (v verdict) check(t *testing.T, err error) {
@@ -68,11 +87,25 @@ func (v verdict) check(t *testing.T, err error) {
 	case err == nil:
 		t.Fatal("the attack went through")
 	case v.handshake:
-		if s, ok := status.FromError(err); ok && s.Code() != codes.Unavailable {
+		if !failedHandshake(err) {
 			t.Fatalf("got %v, want a failed handshake", err)
 		}
 		t.Logf("the attacker sees: %v", err)
+	case v.http2 != http2.ErrCodeNo:
+		var stream http2.StreamError
+		if !errors.As(err, &stream) || stream.Code != v.http2 {
+			t.Fatalf("got %v, want the stream reset with %s", err, v.http2)
+		}
 	default:
 		refused(t, err, v.code, v.reason)
 	}
+}
+
+// failedHandshake reports whether err is how a TLS or a gRPC client sees that the server would not talk to it: an alert
+// or a closed connection. Silence until a deadline is neither.
+func failedHandshake(err error) bool {
+	if s, ok := status.FromError(err); ok {
+		return s.Code() == codes.Unavailable && strings.Contains(s.Message(), "connection error: desc = ")
+	}
+	return strings.Contains(err.Error(), "remote error: tls: ") || hungUp(err)
 }

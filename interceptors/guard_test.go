@@ -105,3 +105,15 @@ func TestNewRefuses(t *testing.T) {
 		})
 	}
 }
+
+func TestALeafUnderAnIntermediateIsLetIn(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t)
+	issuer, issuerKey := m.ca.Intermediate()
+	leaf, key := m.ca.IssueUnder(issuer, issuerKey, reader)
+	source := m.ca.Source(reader)
+	source.Use(key, leaf, issuer)
+	if err := balance(t, m.dialAs(source)); err != nil {
+		t.Fatal(err)
+	}
+}

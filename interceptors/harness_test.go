@@ -1,25 +1,18 @@
 package interceptors_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
-	"google.golang.org/grpc/status"
 
 	authorityv1 "example.com/rolecall/gen/authority/v1"
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
@@ -42,99 +35,6 @@ bindings:
   - role: ledger.writer
     members: [spiffe://mesh.local/service/writer]
 `
-
-// ledger is a service whose handlers can be told what to do and count how often they were reached.
-type ledger struct {
-	ledgerv1.UnimplementedLedgerServiceServer
-	authorityv1.UnimplementedAuthorityServiceServer
-
-	reached    atomic.Int64
-	getBalance func(context.Context) error
-	watch      func(grpc.ServerStreamingServer[ledgerv1.WatchEntriesResponse]) error
-	importAll  func(grpc.ClientStreamingServer[ledgerv1.ImportEntriesRequest, ledgerv1.ImportEntriesResponse]) error
-}
-
-func (l *ledger) GetBalance(ctx context.Context, _ *ledgerv1.GetBalanceRequest) (*ledgerv1.GetBalanceResponse, error) {
-	l.reached.Add(1)
-	if l.getBalance != nil {
-		return &ledgerv1.GetBalanceResponse{}, l.getBalance(ctx)
-	}
-	return &ledgerv1.GetBalanceResponse{}, nil
-}
-
-func (l *ledger) Transfer(context.Context, *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) {
-	l.reached.Add(1)
-	return &ledgerv1.TransferResponse{}, nil
-}
-
-// GetBundle is a method that any workload may call.
-func (l *ledger) GetBundle(context.Context, *authorityv1.GetBundleRequest) (*authorityv1.GetBundleResponse, error) {
-	l.reached.Add(1)
-	return &authorityv1.GetBundleResponse{}, nil
-}
-
-func (l *ledger) WatchEntries(_ *ledgerv1.WatchEntriesRequest, stream grpc.ServerStreamingServer[ledgerv1.WatchEntriesResponse]) error {
-	l.reached.Add(1)
-	if l.watch != nil {
-		return l.watch(stream)
-	}
-	if err := stream.Send(&ledgerv1.WatchEntriesResponse{}); err != nil {
-		return err
-	}
-	<-stream.Context().Done()
-	return stream.Context().Err()
-}
-
-func (l *ledger) ImportEntries(stream grpc.ClientStreamingServer[ledgerv1.ImportEntriesRequest, ledgerv1.ImportEntriesResponse]) error {
-	l.reached.Add(1)
-	if l.importAll != nil {
-		return l.importAll(stream)
-	}
-	_, err := stream.Recv()
-	return err
-}
-
-// records keeps audit records as what they are on disk: JSON lines.
-type records struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (r *records) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.buf.Write(p)
-}
-
-func (r *records) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.buf.String()
-}
-
-// find waits for a record in which every given key has the given value.
-func (r *records) find(t *testing.T, want map[string]any) map[string]any {
-	t.Helper()
-	var found map[string]any
-	eventually(t, "an audit record", func() bool {
-		for line := range strings.Lines(r.String()) {
-			got := map[string]any{}
-			if json.Unmarshal([]byte(line), &got) != nil {
-				continue
-			}
-			matches := true
-			for key, value := range want {
-				matches = matches && got[key] == value
-			}
-			if matches {
-				found = got
-				return true
-			}
-		}
-		return false
-	}, func() any { return []any{"want", want, "records", r.String()} })
-	return found
-}
 
 // mesh is one guarded server on a loopback port, and the CA that everybody has certificates of.
 type mesh struct {
@@ -233,49 +133,6 @@ func timeout(t *testing.T) context.Context {
 	return ctx
 }
 
-func balance(t *testing.T, conn grpc.ClientConnInterface) error {
-	_, err := ledgerv1.NewLedgerServiceClient(conn).GetBalance(timeout(t), &ledgerv1.GetBalanceRequest{})
-	return err
-}
-
-func transfer(t *testing.T, conn grpc.ClientConnInterface) error {
-	_, err := ledgerv1.NewLedgerServiceClient(conn).Transfer(timeout(t), &ledgerv1.TransferRequest{})
-	return err
-}
-
-// watch opens a stream and waits for its first message, after which the handler is idle.
-func watch(t *testing.T, conn grpc.ClientConnInterface) grpc.ServerStreamingClient[ledgerv1.WatchEntriesResponse] {
-	t.Helper()
-	stream, err := ledgerv1.NewLedgerServiceClient(conn).WatchEntries(timeout(t), &ledgerv1.WatchEntriesRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := stream.Recv(); err != nil {
-		t.Fatalf("first message: %v", err)
-	}
-	return stream
-}
-
-// refused checks code and reason of a refusal and returns the metadata of its ErrorInfo.
-func refused(t *testing.T, err error, code codes.Code, reason string) map[string]string {
-	t.Helper()
-	if status.Code(err) != code {
-		t.Fatalf("got %v, want code %s and reason %s", err, code, reason)
-	}
-	for _, detail := range status.Convert(err).Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.Domain == "rolecall" {
-			if info.Reason != reason {
-				t.Fatalf("got reason %s, want %s", info.Reason, reason)
-			}
-			return info.Metadata
-		}
-	}
-	if reason != "" {
-		t.Fatalf("got no ErrorInfo in %v, want reason %s", err, reason)
-	}
-	return nil
-}
-
 // eventually waits up to ten seconds and says how long it took.
 func eventually(t *testing.T, what string, condition func() bool, explain ...func() any) {
 	t.Helper()
@@ -294,17 +151,24 @@ func eventually(t *testing.T, what string, condition func() bool, explain ...fun
 	}
 }
 
-func transferNarrowed(t *testing.T, conn grpc.ClientConnInterface, subset [][]string) error {
-	ctx := timeout(t)
-	for _, roles := range subset {
-		ctx = interceptors.Narrow(ctx, roles...)
-	}
-	_, err := ledgerv1.NewLedgerServiceClient(conn).Transfer(ctx, &ledgerv1.TransferRequest{})
-	return err
+// clock is a wall clock that a test sets forward.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+
+func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
+
+func (c *clock) configure(cfg *meshConfig) {
+	cfg.options = append(cfg.options, interceptors.WithClock(c.now))
 }
 
-func jsonTo(r *records) slog.Handler { return slog.NewJSONHandler(r, nil) }
+func bindings(yaml string) func(*meshConfig) {
+	return func(c *meshConfig) { c.bindings = interceptors.BindingsYAML([]byte(yaml)) }
+}
 
-func textTo(r *records) *slog.Logger { return slog.New(slog.NewTextHandler(r, nil)) }
-
-func refusedWith(err error) codes.Code { return status.Code(err) }
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -48,14 +48,6 @@ func (s Set) And(other Set) Set {
 	return both
 }
 
-// Or returns a new set of the roles that are in one or both.
-func (s Set) Or(other Set) Set {
-	either := make(Set, max(len(s), len(other)))
-	copy(either, s)
-	either.merge(other)
-	return either
-}
-
 // Empty reports whether no role is in the set.
 func (s Set) Empty() bool {
 	for _, word := range s {

@@ -46,12 +46,11 @@ func TestASetContainsExactlyWhatIsInIt(t *testing.T) {
 	}
 }
 
-func TestSetsOfDifferentLengthMeetAndJoin(t *testing.T) {
+func TestSetsOfDifferentLengthMeet(t *testing.T) {
 	t.Parallel()
 	short, long := setOf(64, 1, 2), setOf(130, 2, 129)
 	for _, pair := range [][2]Set{{short, long}, {long, short}} {
 		wantEqual(t, members(pair[0].And(pair[1])), []int{2})
-		wantEqual(t, members(pair[0].Or(pair[1])), []int{1, 2, 129})
 	}
 	wantEqual(t, members(short), []int{1, 2})
 	wantEqual(t, members(long), []int{2, 129})

@@ -30,7 +30,6 @@ type Method struct {
 	ClientStream bool
 	ServerStream bool
 	Conditions   Conditions
-	Index        int // 0 to the number of methods, in the order of Full
 }
 
 // Table is the compiled policy of a server: its methods, and the roles that they and the services' definitions name.
@@ -107,9 +106,9 @@ func (c *compiler) table() *Table {
 		}
 		t.closure = append(t.closure, set)
 	}
-	for i, full := range slices.Sorted(maps.Keys(c.methods)) {
+	for _, full := range slices.Sorted(maps.Keys(c.methods)) {
 		m := c.methods[full].method
-		m.Index, m.Need = i, newSet(len(names))
+		m.Need = newSet(len(names))
 		for _, name := range m.Roles {
 			m.Need.add(t.index[name])
 		}

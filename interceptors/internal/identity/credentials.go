@@ -45,7 +45,7 @@ type Config struct {
 
 // Server returns the transport credentials of a server. Whoever connects must show a certificate that a root of its
 // trust domain's bundle vouches for.
-func Server(cfg Config) credentials.TransportCredentials { return &server{cfg: cfg} }
+func Server(cfg Config) credentials.TransportCredentials { return newServer(cfg) }
 
 // Client returns the transport credentials of a client that talks to the one server with this ID.
 func Client(cfg Config, serverID spiffeid.ID) credentials.TransportCredentials {
@@ -57,9 +57,12 @@ type server struct {
 	pending pending
 }
 
+func newServer(cfg Config) *server { return &server{cfg: cfg, pending: pending{limit: maxHandshakes}} }
+
 // pending holds the connections that are in the handshake, oldest first. When there are too many, the oldest is closed:
 // an honest peer needs milliseconds, so whoever holds places without a word loses them first.
 type pending struct {
+	limit int
 	mu    sync.Mutex
 	conns list.List
 }
@@ -67,7 +70,7 @@ type pending struct {
 func (p *pending) enter(raw net.Conn) *list.Element {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.conns.Len() >= maxHandshakes {
+	if p.conns.Len() >= p.limit {
 		_ = p.conns.Remove(p.conns.Front()).(net.Conn).Close()
 	}
 	return p.conns.PushBack(raw)
@@ -236,11 +239,11 @@ func (s *server) Info() credentials.ProtocolInfo { return info() }
 func (c *client) Info() credentials.ProtocolInfo { return info() }
 
 func info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", SecurityVersion: "1.3"}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
 // Clone implements credentials.TransportCredentials.
-func (s *server) Clone() credentials.TransportCredentials { return &server{cfg: s.cfg} }
+func (s *server) Clone() credentials.TransportCredentials { return newServer(s.cfg) }
 
 // Clone implements credentials.TransportCredentials.
 func (c *client) Clone() credentials.TransportCredentials {

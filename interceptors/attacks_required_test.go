@@ -1,0 +1,171 @@
+package interceptors_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// requiredAttack is an attack that this package, or authz below it, must have a test for: a row of TestAttacks, or a test
+// of its own, or a row of another one's table.
+type requiredAttack struct {
+	name string
+	in   string // folder and function of the test; empty: TestAttacks
+	as   string // the row there; empty: the whole function
+}
+
+const (
+	annotations = "internal/authz TestAttacksOnAnnotationsStopTheServer"
+	unknown     = "internal/authz TestAnnotationsReadTheSameHoweverTheDescriptorWasMade"
+	heldRoles   = "internal/authz TestAttacksOnHeldRolesGainNothing"
+	subsets     = "internal/authz TestAttacksWithARoleSubsetGainNothing"
+	strictFile  = "internal/authz TestABindingsFileIsReadStrictly"
+)
+
+var requiredAttacks = []requiredAttack{
+	{name: "no client certificate"},
+	{name: "plaintext"},
+	{name: "a TLS 1.2 client"},
+	{name: "a certificate of another CA"},
+	{name: "resumed session after its CA left the bundle"},
+	{name: "expired certificate on a live connection"},
+	{name: "expired certificate on an open idle stream"},
+	{name: "expired certificate on a stream blocked in SendMsg by a client that does not read"},
+	{name: "expired certificate on a stream blocked in RecvMsg"},
+	{name: "ID denied while connected"},
+	{name: "key denied while connected"},
+	{name: "key of the CA denied while connected"},
+	{name: "key of the issuer denied while connected"},
+	{name: "denied peer that asks for methods nobody has"},
+	{name: "CA left the bundle while connected"},
+	{name: "CA left the bundle while a stream is open and idle"},
+	{name: "role taken away on an open connection"},
+	{name: "role taken away from an open idle stream"},
+	{name: "role taken away from a stream blocked in SendMsg by a client that does not read"},
+	{name: "role taken away from a stream blocked in RecvMsg"},
+	{name: "two URI SANs"},
+	{name: "no URI SAN"},
+	{name: "path-less ID"},
+	{name: "another trust domain"},
+	{name: "sub-domain of the trust domain"},
+	{name: "port in the trust domain"},
+	{name: "userinfo in the trust domain"},
+	{name: "upper case in the trust domain"},
+	{name: "CA flag"},
+	{name: "keyCertSign"},
+	{name: "no key usage"},
+	{name: "EKU server only"},
+	{name: "a key of RSA 1024 bits"},
+	{name: "a key on the curve P-224"},
+	{name: "leaf signed by a leaf"},
+	{name: "CN used as identity"},
+	{name: "DNS name used as identity"},
+	{name: "a root of the operating system", in: ". TestARootOfTheOperatingSystemIsNotTrusted"},
+	{name: "x-forwarded-client-cert"},
+	{name: "rolecall-id"},
+	{name: "rolecall-roles"},
+	{name: "rolecall-roles-bin"},
+	{name: "rolecall metadata in upper case"},
+	{name: "upper case in a raw header name"},
+	{name: "rolecall metadata duplicated"},
+	{name: "role subset with unknown, duplicate and superset values"},
+	{name: "unknown role in a subset", in: subsets, as: "unknown role"},
+	{name: "duplicate role in a subset", in: subsets, as: "duplicate role"},
+	{name: "empty subset", in: subsets, as: "empty list"},
+	{name: "empty role in a subset", in: subsets, as: "empty name"},
+	{name: "subset that is a superset", in: subsets, as: "superset"},
+	{name: ":path without slash"},
+	{name: ":path with double slash"},
+	{name: ":path with trailing slash"},
+	{name: ":path with percent-encoding"},
+	{name: ":path in other case"},
+	{name: "reflection without a role"},
+	{name: "reflection v1alpha without a role"},
+	{name: "health without a certificate"},
+	{name: "health without a role", in: ". TestHealthNeedsNoRole"},
+	{name: "annotation in unknown fields", in: unknown, as: "in unknown fields"},
+	{name: "bad annotation in unknown fields", in: "internal/authz TestBadAnnotationsInUnknownFieldsStopTheServerToo"},
+	{name: "annotation in a dynamic descriptor", in: unknown, as: "in a dynamic descriptor"},
+	{name: "annotation number of the future", in: annotations, as: "annotation number of the future on a method"},
+	{name: "empty role", in: annotations, as: "empty role"},
+	{name: "the same role defined twice", in: annotations, as: "same role defined twice with another meaning"},
+	{name: "role with regular-expression characters in an annotation", in: annotations, as: "role with regular-expression characters"},
+	{name: "role with regular-expression characters in the bindings", in: strictFile, as: "role with regular-expression characters"},
+	{name: "ID with regular-expression characters", in: strictFile, as: "member with regular-expression characters"},
+	{name: "prefix member without segment border", in: heldRoles, as: "prefix member without segment border"},
+	{name: "wildcard and a foreign trust domain", in: heldRoles, as: "wildcard and a foreign trust domain"},
+	{name: "any_workload by a foreign trust domain"},
+	{name: "wildcard member by a foreign trust domain"},
+	{name: "panic in a handler, unary and stream", in: ". TestAPanicOfAHandlerIsABareInternalError"},
+	{name: "panic in a check, unary and stream", in: ". TestPanicInACheckRefusesTheCall"},
+	{name: "panic in a check of an open stream", in: ". TestPanicInACheckOfAnOpenStreamClosesItsConnection"},
+	{name: "message over the size limit"},
+	{name: "10,000 idle streams from one peer"},
+	{name: "unary calls without a body", in: ". TestUnaryCallsThatWaitForTheirBodiesAreLimited"},
+	{name: "too many connections of one peer", in: ". TestAPeersConnectionsAreLimited"},
+	{name: "silent connections that hold the places of handshakes", in: "internal/identity TestSilentConnectionsDoNotKeepOthersOut"},
+	{name: "a slow handshake"},
+}
+
+// TestEveryRequiredAttackHasATest fails when a row or a test is deleted.
+func TestEveryRequiredAttackHasATest(t *testing.T) {
+	t.Parallel()
+	rows := map[string]bool{}
+	for _, table := range attacks {
+		for _, a := range table {
+			rows[a.name] = true
+		}
+	}
+	tests := map[string]map[string]bool{} // by folder and function: the strings in it
+	for _, dir := range []string{".", "internal/authz", "internal/identity"} {
+		readTests(t, dir, tests)
+	}
+	for _, want := range requiredAttacks {
+		if want.in == "" {
+			if !rows[want.name] {
+				t.Errorf("%s: TestAttacks has no such row", want.name)
+			}
+			continue
+		}
+		found, ok := tests[want.in]
+		if !ok {
+			t.Errorf("%s: there is no test %s", want.name, want.in)
+		} else if want.as != "" && !found[want.as] {
+			t.Errorf("%s: %s has no row %q", want.name, want.in, want.as)
+		}
+	}
+}
+
+// readTests adds the tests of a folder and the strings in them.
+func readTests(t *testing.T, dir string, tests map[string]map[string]bool) {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(filepath.FromSlash(dir), "*_test.go"))
+	must(t, err)
+	for _, path := range paths {
+		source, err := os.ReadFile(path)
+		must(t, err)
+		file, err := parser.ParseFile(token.NewFileSet(), path, source, parser.SkipObjectResolution)
+		must(t, err)
+		for _, decl := range file.Decls {
+			f, ok := decl.(*ast.FuncDecl)
+			if !ok || f.Recv != nil || !strings.HasPrefix(f.Name.Name, "Test") {
+				continue
+			}
+			found := map[string]bool{}
+			ast.Inspect(f.Body, func(n ast.Node) bool {
+				if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+					if text, err := strconv.Unquote(lit.Value); err == nil {
+						found[text] = true
+					}
+				}
+				return true
+			})
+			tests[dir+" "+f.Name.Name] = found
+		}
+	}
+}
