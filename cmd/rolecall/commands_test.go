@@ -75,6 +75,7 @@ func TestWrongCommandLinesEndWithTwoAndSayWhy(t *testing.T) {
 		{"up --bogus", "--bogus"},
 		{"up extra", "extra"},
 		{"up --leaf-ttl 1s", "--leaf-ttl"},
+		{"up --database postgres://h/d --database-file f", "database-file"},
 		{"serve", "arg"},
 		{"serve bogus", "bogus"},
 		{"agent", "required"},

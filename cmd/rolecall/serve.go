@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -76,7 +74,7 @@ error, a JSON object on each line.`,
 	f.StringArrayVar(&flags.peers, "peer", nil, "NAME=TARGET,SPIFFE-ID of a service that this one calls; once for each")
 	f.StringVar(&flags.node.Dir, "data", ".", "folder for the service's files")
 	f.StringVar(&flags.node.Database, "database", "", "postgres:// URL or path of an SQLite file (default: SERVICE.db in --data)")
-	f.StringVar(&flags.databaseFile, "database-file", "", "file that holds the URL for --database, which other users can read on a command line")
+	f.StringVar(&flags.databaseFile, "database-file", "", databaseFileUsage)
 	f.BoolVar(&flags.node.AuditAllowed, "audit-allowed", false, "record calls that were allowed too")
 	f.DurationVar(&flags.node.Grace, "grace", 15*time.Second, "how long calls in flight may take at the end")
 	f.StringVar(&flags.authority.Dir, "ca", "", "authority only: folder with bundle.pem, credential and issuers/")
@@ -102,10 +100,8 @@ func (s *serveFlags) serve(ctx context.Context, name string) error {
 	if cfg.Peers, err = parsePeers(s.peers); err != nil {
 		return err
 	}
-	if s.databaseFile != "" {
-		if cfg.Database, err = readLine(s.databaseFile); err != nil {
-			return fmt.Errorf("--database-file: %w", err)
-		}
+	if cfg.Database, err = databaseURL(cfg.Database, s.databaseFile); err != nil {
+		return err
 	}
 	if name != "authority" {
 		return node.Run(ctx, cfg, setups[name])
@@ -141,22 +137,4 @@ func parsePeers(flags []string) (map[string]node.Peer, error) {
 		peers[name] = node.Peer{Target: rest[:comma], ID: id}
 	}
 	return peers, nil
-}
-
-// readLine reads a file that holds one line.
-func readLine(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close() //nolint:errcheck // read only
-	data, err := io.ReadAll(io.LimitReader(f, 4096))
-	if err != nil {
-		return "", err
-	}
-	line := strings.TrimSpace(string(data))
-	if line == "" || strings.ContainsAny(line, "\r\n") {
-		return "", fmt.Errorf("%s does not hold exactly one line", path)
-	}
-	return line, nil
 }

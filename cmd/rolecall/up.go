@@ -16,6 +16,7 @@ import (
 
 func (a *app) upCommand() *cobra.Command {
 	config := up.Config{Out: a.out}
+	var databaseFile string
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Bring up a whole mesh on this machine",
@@ -33,6 +34,9 @@ This is for development: the root's key lies in the folder, encrypted, with its 
 			executable, err := os.Executable()
 			if err != nil {
 				return fmt.Errorf("find the own binary: %w", err)
+			}
+			if config.Database, err = databaseURL(config.Database, databaseFile); err != nil {
+				return err
 			}
 			config.Executable = executable
 			config.Kill = secondSignal()
@@ -53,6 +57,8 @@ This is for development: the root's key lies in the folder, encrypted, with its 
 	f.DurationVar(&config.LeafTTL, "leaf-ttl", pki.DefaultLeafLife, "life of the workloads' certificates, 15s at least and a sixth of the issuer's at most")
 	f.DurationVar(&config.IssuerTTL, "issuer-ttl", 7*24*time.Hour, "life of the issuers that sign them")
 	f.StringVar(&config.Database, "database", "", "postgres:// URL of a database for all services (default: an SQLite file for each)")
+	f.StringVar(&databaseFile, "database-file", "", databaseFileUsage)
+	c.MarkFlagsMutuallyExclusive("database", "database-file")
 	return c
 }
 

@@ -2,6 +2,8 @@ package agentd
 
 import (
 	"context"
+	"crypto"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -117,7 +119,7 @@ func (c *credential) keepRenewed(ctx context.Context, signer agent.Signer, log *
 			continue
 		}
 		issued := time.Now()
-		notAfter, err := c.renew(ctx, signer)
+		notAfter, err := c.renew(ctx, signer, log)
 		if err == nil {
 			log.Info("the agent's own certificate was renewed", "not_after", notAfter)
 			next, wait = pki.RenewAt(issued, notAfter), firstWait
@@ -139,8 +141,9 @@ func (c *credential) renewAt() time.Time {
 	return pki.RenewAt(pki.IssuedAt(leaf), leaf.NotAfter)
 }
 
-// renew has a new key signed for the same names and writes both to the file.
-func (c *credential) renew(ctx context.Context, signer agent.Signer) (time.Time, error) {
+// renew has a new key signed for the same names, uses both from then on and writes them to the file. That the file cannot be
+// written is reported and no error: what is needed now is in memory.
+func (c *credential) renew(ctx context.Context, signer agent.Signer, log *slog.Logger) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
 	old, _ := c.GetX509SVID()
@@ -156,20 +159,33 @@ func (c *credential) renew(ctx context.Context, signer agent.Signer) (time.Time,
 	if err != nil {
 		return time.Time{}, err
 	}
-	if err := pki.WriteCredential(c.path, chain, key); err != nil {
-		return time.Time{}, err
-	}
-	fresh, err := pki.ReadCredential(c.path) // what was written is what a restart would find
+	fresh, err := newSVID(chain, key)
 	if err != nil {
-		return time.Time{}, err
+		return time.Time{}, fmt.Errorf("the authority's answer: %w", err)
 	}
 	if fresh.ID != old.ID {
 		return time.Time{}, fmt.Errorf("the authority answered with a certificate of %s for %s", fresh.ID, old.ID)
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.svid = fresh
-	return fresh.Certificates[0].NotAfter, nil
+	c.mu.Unlock()
+	if err := pki.WriteCredential(c.path, chain, key); err != nil {
+		log.Error("the agent's new certificate is in use and could not be written: an agent that starts again finds the old one", "path", c.path, "error", err)
+	}
+	return chain[0].NotAfter, nil
+}
+
+// newSVID puts a chain and its key together, and refuses what ReadCredential would not read.
+func newSVID(chain []*x509.Certificate, key crypto.Signer) (*x509svid.SVID, error) {
+	var certs []byte
+	for _, cert := range chain {
+		certs = append(certs, cert.Raw...)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("encode private key: %w", err)
+	}
+	return x509svid.ParseRaw(certs, der)
 }
 
 // reread takes the certificate in the file if it ends later than the one at hand.

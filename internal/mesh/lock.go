@@ -6,11 +6,17 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"time"
 )
 
-// patience is how long Acquire tries: Running holds the lock for a moment when it looks.
-const patience = 500 * time.Millisecond
+const (
+	// patience is how long Acquire tries: Running holds the lock for a moment when it looks.
+	patience = 500 * time.Millisecond
+	// fileWait is how long a change of mesh.json waits for others, of which each takes milliseconds.
+	fileWait = 5 * time.Second
+)
 
 // errLocked is what tryLock answers when another process has the lock.
 var errLocked = errors.New("locked by another process")
@@ -45,18 +51,14 @@ func Acquire(d Dir) (*Lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the lock of the mesh: %w", err)
 	}
-	err = tryLock(f, false)
-	for deadline := time.Now().Add(patience); errors.Is(err, errLocked) && time.Now().Before(deadline); err = tryLock(f, false) {
-		time.Sleep(20 * time.Millisecond)
-	}
-	if err != nil {
+	if err := waitLock(f, patience); err != nil {
 		defer f.Close()
 		if errors.Is(err, errLocked) {
 			return nil, &RunningError{Dir: d.path, Holder: readHolder(f)}
 		}
 		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
-	data, err := json.Marshal(Holder{PID: os.Getpid(), Command: commandLine(), Started: time.Now().UTC()})
+	data, err := json.Marshal(Holder{PID: os.Getpid(), Command: commandLine(os.Args), Started: time.Now().UTC()})
 	if err == nil {
 		err = rewrite(f, data)
 	}
@@ -115,15 +117,28 @@ func rewrite(f *os.File, data []byte) error {
 	return err
 }
 
-func commandLine() string {
-	line := ""
-	for i, arg := range os.Args {
-		if i > 0 {
-			line += " "
-		}
-		line += arg
+// waitLock takes the exclusive lock on f, or answers errLocked if another process has it all the while. Closing f gives it
+// back.
+func waitLock(f *os.File, limit time.Duration) error {
+	err := tryLock(f, false)
+	for deadline := time.Now().Add(limit); errors.Is(err, errLocked) && time.Now().Before(deadline); err = tryLock(f, false) {
+		time.Sleep(20 * time.Millisecond)
 	}
-	return trim(line, 1000)
+	return err
+}
+
+// commandLine joins arguments without the value of --database: the URL may hold a password, in more than one place.
+func commandLine(args []string) string {
+	args = slices.Clone(args)
+	for i, arg := range args {
+		switch {
+		case strings.HasPrefix(arg, "--database="):
+			args[i] = "--database=..."
+		case arg == "--database" && i+1 < len(args):
+			args[i+1] = "..."
+		}
+	}
+	return trim(strings.Join(args, " "), 1000)
 }
 
 // locked runs f while no other process does the same in this folder.
@@ -133,8 +148,8 @@ func locked(d Dir, f func() error) error {
 		return fmt.Errorf("open the lock of mesh.json: %w", err)
 	}
 	defer file.Close()
-	if err := waitLock(file); err != nil {
-		return fmt.Errorf("lock mesh.json: %w", err)
+	if err := waitLock(file, fileWait); err != nil {
+		return fmt.Errorf("lock mesh.json within %s: %w; end what holds %s, or try again", fileWait, err, file.Name())
 	}
 	return f()
 }

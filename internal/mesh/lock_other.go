@@ -12,7 +12,5 @@ var errUnsupported = errors.New("running a mesh is supported on Linux and macOS 
 
 func tryLock(*os.File, bool) error { return errUnsupported }
 
-func waitLock(*os.File) error { return errUnsupported }
-
 // Alive tells whether a process of this number exists.
 func Alive(int) bool { return false }

@@ -22,9 +22,6 @@ func tryLock(f *os.File, shared bool) error {
 	return err
 }
 
-// waitLock takes the exclusive lock on f and waits for it. Closing f gives it back.
-func waitLock(f *os.File) error { return flock(f, unix.LOCK_EX) }
-
 func flock(f *os.File, how int) error {
 	for {
 		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {

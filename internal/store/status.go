@@ -25,12 +25,12 @@ func Status(ctx context.Context, log *slog.Logger, doing string, err error) erro
 	if errors.As(err, &already) {
 		return already.GRPCStatus().Err()
 	}
-	if ctx.Err() != nil && !errors.Is(err, errOutcomeUnknown) {
+	if ctx.Err() != nil && !errors.Is(err, ErrOutcomeUnknown) {
 		return status.FromContextError(ctx.Err()).Err()
 	}
 	log.LogAttrs(ctx, slog.LevelError, "database error", slog.String("doing", doing), slog.Any("error", err))
 	switch {
-	case errors.Is(err, errOutcomeUnknown):
+	case errors.Is(err, ErrOutcomeUnknown):
 		return status.Error(codes.Unknown, "the database did not say whether the change was made: read it back before trying again")
 	case gaveWay(err):
 		return status.Error(codes.Aborted, "too many changes at once: try again")

@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	// maxTransaction bounds a transaction, whatever deadline the caller has.
+	// maxTransaction bounds one attempt at a transaction from its begin on; the wait for SQLite's one writer is bounded by
+	// the caller alone. The statements end with the caller too, if that is sooner.
 	maxTransaction = 30 * time.Second
 	// maxAttempts bounds how often a transaction runs that PostgreSQL gave up for the sake of another.
 	maxAttempts = 6
@@ -22,8 +23,8 @@ const (
 	firstBackoff = 10 * time.Millisecond
 )
 
-// errOutcomeUnknown is what Write returns when the database did not answer the commit.
-var errOutcomeUnknown = errors.New("whether the transaction was committed is not known")
+// ErrOutcomeUnknown is what Write returns when the database did not answer the commit.
+var ErrOutcomeUnknown = errors.New("whether the transaction was committed is not known")
 
 // Tx is a transaction that writes. It is used by one goroutine at a time.
 type Tx struct {
@@ -86,7 +87,7 @@ func (db *DB) writeOnce(ctx context.Context, f func(tx *Tx) error) (err error) {
 		if gaveWay(err) {
 			return err
 		}
-		return fmt.Errorf("%w: %w", errOutcomeUnknown, err)
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 	}
 	return nil
 }

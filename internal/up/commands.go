@@ -58,8 +58,7 @@ func (p *plan) agentArgs() []string {
 	}
 }
 
-// environment is that of every process: what `up` itself has, without a Workload API that is not this mesh's and without
-// settings that would change how the library behind it works.
+// environment is that of every process: what `up` itself has, with the Workload API of this mesh in place of any other.
 func (p *plan) environment() []string {
 	var env []string
 	for _, entry := range os.Environ() {

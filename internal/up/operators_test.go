@@ -107,23 +107,3 @@ func TestARenewalWhileTheMeshIsUpKeepsTheKeySoThatTheFilesAlwaysGoTogether(t *te
 		t.Error("the key changed with the certificate")
 	}
 }
-
-func TestTheSupervisorsOwnCertificateIsRenewedInMemory(t *testing.T) {
-	t.Parallel()
-	issuers := newCA(t, t.TempDir()).Issuers()
-	s, err := newSource(issuers, time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, err := s.GetX509SVID()
-	if err != nil || first.ID.String() != "spiffe://mesh.local/supervisor" {
-		t.Fatalf("own certificate: %v, %v", first, err)
-	}
-	if same, err := s.GetX509SVID(); err != nil || same != first {
-		t.Errorf("a certificate that is not due was replaced: %v", err)
-	}
-	s.renew = time.Now()
-	if next, err := s.GetX509SVID(); err != nil || next.Certificates[0].SerialNumber.Cmp(first.Certificates[0].SerialNumber) == 0 {
-		t.Errorf("a certificate that is due was kept: %v", err)
-	}
-}

@@ -63,7 +63,7 @@ func (r *run) startService(s catalog.Service) error {
 	}
 	if s.Name != "authority" { // which signs its own certificate
 		p.Admit = func(ctx context.Context, pid int) error {
-			return r.admit(ctx, agent.Registration{ID: id, PID: pid, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}})
+			return r.admit(ctx, s.Name, agent.Registration{ID: id, PID: pid, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}})
 		}
 	}
 	return r.launch(p)
@@ -88,11 +88,17 @@ func (r *run) launch(p supervisor.Program) error {
 	return nil
 }
 
-// await waits until the process works; its error shows the end of the log.
+// await waits until the process works; its error shows why the agent did not register it, and the end of the log.
 func (r *run) await(ctx context.Context, name string) error {
 	err := r.tasks[name].WaitReady(ctx)
 	if err == nil {
 		return nil
+	}
+	r.mu.Lock()
+	refused := r.refused[name]
+	r.mu.Unlock()
+	if refused != nil {
+		err = fmt.Errorf("%w: the agent does not register it: %w", err, refused)
 	}
 	r.show(name, cli.Failed, "failed")
 	lines := r.logs[name].Tail(8)
@@ -116,7 +122,7 @@ func (r *run) agentAnswers(ctx context.Context) error {
 
 // admit tells the agent which identity a process has, and again whenever the agent was started again, until the process
 // ends. It returns when the first registration stands.
-func (r *run) admit(ctx context.Context, reg agent.Registration) error {
+func (r *run) admit(ctx context.Context, name string, reg agent.Registration) error {
 	started, err := agent.StartTime(reg.PID)
 	if err != nil {
 		return err
@@ -125,6 +131,9 @@ func (r *run) admit(ctx context.Context, reg agent.Registration) error {
 	var first *agent.Registered
 	err = retry(ctx, func() error {
 		first, err = agent.Register(ctx, r.plan.control, reg)
+		if err == nil || ctx.Err() == nil { // otherwise it says only that the process ended
+			r.noteRefused(name, err)
+		}
 		return err
 	})
 	if err != nil {
@@ -142,6 +151,17 @@ func (r *run) admit(ctx context.Context, reg agent.Registration) error {
 		}
 	})
 	return nil
+}
+
+// noteRefused keeps why the agent does not register a process, nil if it does, and logs the first reason.
+func (r *run) noteRefused(name string, err error) {
+	r.mu.Lock()
+	before := r.refused[name]
+	r.refused[name] = err
+	r.mu.Unlock()
+	if err != nil && before == nil {
+		r.log.Warn("process could not be registered; trying again", "name", name, "error", err)
+	}
 }
 
 // retry tries until it works or ctx ends: the agent may be starting again.

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/internal/catalog"
 	"example.com/rolecall/internal/cli"
@@ -16,6 +18,9 @@ import (
 	"example.com/rolecall/internal/supervisor"
 	"example.com/rolecall/pki"
 )
+
+// identityPath is the identity with which `up` asks services for their health. It holds no role.
+const identityPath = "/supervisor"
 
 // Run brings the mesh up, keeps it up until ctx ends, and takes it down. It returns nil if that is how it ended. The error
 // is a *mesh.RunningError if another process runs the mesh of this folder, and a *cli.UsageError if the configuration
@@ -34,7 +39,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
 	// Left by one that was killed.
-	if err := errors.Join(mesh.Remove(dir), dir.RemoveSockets()); err != nil {
+	if err := errors.Join(mesh.Remove(dir), dir.RemoveSockets(), dir.RemoveLeftovers()); err != nil {
 		return err
 	}
 	own, err := openLog(dir, "up")
@@ -43,11 +48,12 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	defer own.Close()
 	r := &run{
-		config: c,
-		dir:    dir,
-		log:    slog.New(slog.NewJSONHandler(own, nil)),
-		tasks:  map[string]*supervisor.Task{},
-		logs:   map[string]*supervisor.Log{},
+		config:  c,
+		dir:     dir,
+		log:     slog.New(slog.NewJSONHandler(own, nil)),
+		tasks:   map[string]*supervisor.Task{},
+		logs:    map[string]*supervisor.Log{},
+		refused: map[string]error{},
 	}
 	r.log.Info("starting", "dir", dir.Path())
 	err = r.whole(ctx)
@@ -74,7 +80,6 @@ type run struct {
 	began  time.Time
 
 	ca        *pki.CA
-	source    *source
 	guard     *interceptors.Guard
 	operators *operators
 	policy    *interceptors.Policy
@@ -84,10 +89,11 @@ type run struct {
 	progress *cli.Progress
 	order    []string // in which the processes were started
 
-	mu    sync.Mutex
-	tasks map[string]*supervisor.Task
-	logs  map[string]*supervisor.Log
-	up    bool
+	mu      sync.Mutex
+	tasks   map[string]*supervisor.Task
+	logs    map[string]*supervisor.Log
+	refused map[string]error // why the agent does not register a process, while it does not
+	up      bool
 }
 
 func (r *run) whole(ctx context.Context) (err error) {
@@ -158,11 +164,16 @@ func (r *run) prepare() error {
 	if err := r.operators.start(); err != nil {
 		return err
 	}
-	if r.source, err = newSource(issuers, r.config.LeafTTL); err != nil {
+	id, err := spiffeid.FromPath(td, identityPath)
+	if err != nil {
+		return err
+	}
+	source, err := pki.NewSource(issuers, pki.Leaf{ID: id, Life: r.config.LeafTTL})
+	if err != nil {
 		return err
 	}
 	// Its audit record would be of handshakes that fail while a service starts.
-	r.guard, err = interceptors.New(r.source, nil, interceptors.Logger(r.log), interceptors.Audit(slog.DiscardHandler))
+	r.guard, err = interceptors.New(source, nil, interceptors.Logger(r.log), interceptors.Audit(slog.DiscardHandler))
 	return err
 }
 

@@ -28,21 +28,21 @@ func TestAttackARecycledPID(t *testing.T) {
 	}
 	was := process{other.Process.Pid, began}
 	a.registerProcess(t, "/service/ledger", was.pid)
-	if got, err := a.attest(peer{process: was, uid: uint32(os.Geteuid())}); err != nil || len(got) != 1 {
+	if got, err := a.attest(t.Context(), peer{process: was, uid: uint32(os.Geteuid())}); err != nil || len(got) != 1 {
 		t.Fatalf("the registered process: %v, %v", got, err)
 	}
 	recycled := process{was.pid, was.start + 1}
 	if names := a.registry.of([]process{recycled}); len(names) != 0 {
 		t.Errorf("a later process with the pid is %v", names)
 	}
-	if _, err := a.attest(peer{process: process{was.pid, was.start - 1}, uid: uint32(os.Geteuid())}); !errors.Is(err, errGone) {
+	if _, err := a.attest(t.Context(), peer{process: process{was.pid, was.start - 1}, uid: uint32(os.Geteuid())}); !errors.Is(err, errGone) {
 		t.Errorf("a peer whose pid belongs to another process now: %v, want errGone", err)
 	}
 	if _, err := Register(t.Context(), a.config.Control, Registration{ID: a.id("/service/x"), PID: was.pid, StartTime: was.start + 1}); err == nil {
 		t.Error("a process was registered under the start time of another")
 	}
 	other.end()
-	if _, err := a.attest(peer{process: was, uid: uint32(os.Geteuid())}); !errors.Is(err, errGone) {
+	if _, err := a.attest(t.Context(), peer{process: was, uid: uint32(os.Geteuid())}); !errors.Is(err, errGone) {
 		t.Errorf("after the process ended: %v, want errGone", err)
 	}
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,7 +13,7 @@ var errNoIdentity = errors.New("the process is not registered and no entry fits 
 // attest finds out which workloads a peer is, the nearest registration first, then entries in their order; each SPIFFE ID
 // once. The process is looked at before and after: what was found out holds for the one that connected, not for another
 // that has its pid by now.
-func (s *Server) attest(p peer) ([]names, error) {
+func (s *Server) attest(ctx context.Context, p peer) ([]names, error) {
 	if err := p.alive(); err != nil {
 		return nil, err
 	}
@@ -25,12 +26,12 @@ func (s *Server) attest(p peer) ([]names, error) {
 		found = s.registry.of(line)
 	}
 	for _, entry := range s.config.Entries {
-		fits, err := entry.fits(p, &s.sums)
+		fits, err := entry.fits(ctx, p, s.sums)
 		if err != nil {
 			s.log.Debug("selector could not be evaluated", "id", entry.ID, "pid", p.pid, "error", err)
 		}
 		if fits {
-			found = append(found, names{entry.ID, entry.DNSNames, entry.IPAddresses})
+			found = append(found, names{id: entry.ID, dns: entry.DNSNames, ips: entry.IPAddresses, entry: true})
 		}
 	}
 	if err := p.alive(); err != nil {
@@ -42,12 +43,12 @@ func (s *Server) attest(p peer) ([]names, error) {
 	return unique(found), nil
 }
 
-func (e Entry) fits(p peer, sums *checksums) (bool, error) {
+func (e Entry) fits(ctx context.Context, p peer, sums *checksums) (bool, error) {
 	if len(e.Selectors) == 0 {
 		return false, nil
 	}
 	for _, selector := range e.Selectors {
-		if ok, err := selector.fits(p, sums); !ok || err != nil {
+		if ok, err := selector.fits(ctx, p, sums); !ok || err != nil {
 			return false, err
 		}
 	}

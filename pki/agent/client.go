@@ -76,8 +76,9 @@ func Register(ctx context.Context, control string, r Registration) (*Registered,
 	return registered, nil
 }
 
-// KeepRegistered registers a process and does so again whenever the agent comes back after it was gone, until ctx ends or
-// the process does. Failures are logged and tried again.
+// KeepRegistered registers a process and does so again whenever the agent comes back after it was gone, until ctx ends.
+// Failures are logged and tried again. While the registration stands it looks after nothing but ctx and the agent, so ctx
+// has to end with the process; an end of the process is noticed by itself only before the next try.
 func KeepRegistered(ctx context.Context, control string, r Registration, log *slog.Logger) {
 	if r.StartTime == 0 {
 		r.StartTime, _ = StartTime(r.PID) // a process that is gone already fails below

@@ -154,7 +154,7 @@ func (s *Server) registerProcess(w wireRegistration) (*registration, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.registry.register(process{w.PID, w.StartTime}, names{id, w.DNS, ips})
+	return s.registry.register(process{w.PID, w.StartTime}, names{id: id, dns: w.DNS, ips: ips})
 }
 
 // firstProblem waits a moment for the first certificate and tells what stands in its way.

@@ -7,7 +7,8 @@
 //
 // A process is known by one of two ways. The supervisor that started it (or `rolecall run`) registers its pid and start
 // time over the control socket; the registration holds for the process and its descendants, for as long as that
-// connection is open:
+// connection is open. A later process with the same pid is not taken for it: start times tell the two apart unless they
+// are in the same hundredth of a second, and a handle of the process (pidfd, Linux 5.3) does always:
 //
 //	registered, err := agent.Register(ctx, control, agent.Registration{ID: id, PID: cmd.Process.Pid})
 //	defer registered.Close()

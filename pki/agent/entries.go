@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"go.yaml.in/yaml/v3"
@@ -99,6 +100,8 @@ func parseEntries(data []byte, td spiffeid.TrustDomain) ([]Entry, error) {
 			}
 			entry.Selectors = append(entry.Selectors, selector)
 		}
+		// In the order in which they are evaluated: a process that something cheap tells apart costs no more than that.
+		slices.SortStableFunc(entry.Selectors, func(a, b Selector) int { return a.cost() - b.cost() })
 		entry.DNSNames = raw.DNSNames
 		if entry.IPAddresses, err = parseIPs(raw.IPAddresses); err != nil {
 			return nil, fmt.Errorf("entry %d (%s): %w", n+1, entry.ID, err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
@@ -59,7 +60,7 @@ func TestSelectorsLookAtTheFileThatAProcessRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	sum := fmt.Sprintf("%x", sha256.Sum256(data))
-	var sums checksums
+	sums := newChecksums()
 	for _, c := range []struct {
 		selector string
 		want     bool
@@ -74,9 +75,29 @@ func TestSelectorsLookAtTheFileThatAProcessRuns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := selector.fits(peer{process: process{pid: os.Getpid()}}, &sums); got != c.want || err != nil {
+		if got, err := selector.fits(t.Context(), peer{process: process{pid: os.Getpid()}}, sums); got != c.want || err != nil {
 			t.Errorf("%s: %v, %v; want %v", selector, got, err, c.want)
 		}
+	}
+}
+
+func TestSelectorsAreEvaluatedTheCheapFirst(t *testing.T) {
+	t.Parallel()
+	if !executablesKnown {
+		t.Skip("which file a process runs is known on Linux only")
+	}
+	sum := strings.Repeat("0", 64)
+	entries, err := parseEntries([]byte("entries: [{spiffeId: spiffe://mesh.local/x, selectors: ['unix:sha256:"+sum+
+		"', 'unix:path:/b', 'unix:gid:2', 'unix:path:/a', 'unix:uid:1']}]"), testDomain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, selector := range entries[0].Selectors {
+		got = append(got, selector.String())
+	}
+	if diff := cmp.Diff([]string{"unix:gid:2", "unix:uid:1", "unix:path:/b", "unix:path:/a", "unix:sha256:" + sum}, got); diff != "" {
+		t.Errorf("order (-want +got):\n%s", diff)
 	}
 }
 

@@ -35,7 +35,7 @@ func follow[M proto.Message](ctx context.Context, s *Server, needsSVID bool, bui
 	defer patience.Stop()
 	for {
 		changed := s.registry.next() // taken before anything is read, so that no change is missed
-		entitled, err := s.attest(p)
+		entitled, err := s.attest(ctx, p)
 		if errors.Is(err, errNoIdentity) && last == nil && int(p.uid) == os.Geteuid() {
 			select {
 			case <-changed:

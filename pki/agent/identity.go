@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -33,14 +34,15 @@ type Signer interface {
 
 // names are what a certificate is asked to say.
 type names struct {
-	id  spiffeid.ID
-	dns []string
-	ips []net.IP
+	id    spiffeid.ID
+	dns   []string
+	ips   []net.IP
+	entry bool // an entry fits, as opposed to a registration: the identity outlives its streams for a while
 }
 
 // key tells identities apart.
 func (n names) key() string {
-	parts := append([]string{n.id.String()}, n.dns...)
+	parts := append([]string{n.id.String(), strconv.FormatBool(n.entry)}, n.dns...)
 	for _, ip := range n.ips {
 		parts = append(parts, ip.String())
 	}

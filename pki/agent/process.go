@@ -5,7 +5,9 @@ import (
 	"fmt"
 )
 
-// process is one process for as long as it lives. A pid alone is used again after its process has ended.
+// process is one process for as long as it lives. A pid alone is used again after its process has ended; the start time
+// tells the two apart unless both started within the same hundredth of a second (Linux) or microsecond (macOS). Where that
+// counts, for what is registered, a handle tells in any case (Linux 5.3).
 type process struct {
 	pid   int
 	start uint64 // ticks since boot (Linux), microseconds since 1970 (macOS): compared, never computed with
@@ -17,7 +19,9 @@ const maxAncestors = 64
 // errGone reports that a process has ended; whatever has its pid now is another one.
 var errGone = errors.New("the process has ended")
 
-// StartTime returns when a process started, in a unit of the system's own: with the pid it names the process for good.
+// StartTime returns when a process started, in a unit of the system's own: ticks of a hundredth of a second on Linux,
+// microseconds on macOS. With the pid it tells the process from any that has its pid later and did not start in the same
+// unit of time.
 func StartTime(pid int) (uint64, error) {
 	stat, err := readProcess(pid)
 	if err != nil {

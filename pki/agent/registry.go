@@ -5,7 +5,13 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 )
+
+// lingerTime is how long an identity that entries give outlives its last stream. A program that fetches its certificate
+// anew at every run, as one in a loop of a shell does, has it signed once a minute at most and not each time. What a
+// registration gives ends with it.
+const lingerTime = time.Minute
 
 // maxRegistrations bounds the processes that may be registered at one time.
 const maxRegistrations = 1024
@@ -13,7 +19,8 @@ const maxRegistrations = 1024
 // registry knows which processes are which workloads, and keeps one identity alive for each set of names that somebody
 // may have. Safe for concurrent use.
 type registry struct {
-	make func(names) *identity
+	make   func(names) *identity
+	linger time.Duration // 0 once stopped
 
 	mu         sync.Mutex
 	seq        uint64
@@ -36,10 +43,11 @@ type heldIdentity struct {
 	*identity
 	holders int
 	stop    context.CancelFunc
+	end     *time.Timer // of an identity that lingers; nil of one that is held
 }
 
 func newRegistry(makeIdentity func(names) *identity) *registry {
-	return &registry{make: makeIdentity, processes: map[process][]*registration{},
+	return &registry{make: makeIdentity, linger: lingerTime, processes: map[process][]*registration{},
 		identities: map[string]*heldIdentity{}, changed: make(chan struct{})}
 }
 
@@ -59,6 +67,10 @@ func (r *registry) holdLocked(n names) *identity {
 		r.identities[key] = held
 		r.running.Go(func() { held.run(ctx) })
 	}
+	if held.end != nil {
+		held.end.Stop()
+		held.end = nil
+	}
 	held.holders++
 	return held.identity
 }
@@ -70,12 +82,28 @@ func (r *registry) release(i *identity) {
 }
 
 func (r *registry) releaseLocked(i *identity) {
-	key := i.key()
-	held := r.identities[key]
-	if held.holders--; held.holders == 0 {
-		held.stop()
-		delete(r.identities, key)
+	held := r.identities[i.key()]
+	if held.holders--; held.holders > 0 {
+		return
 	}
+	if !i.entry || r.linger == 0 {
+		r.dropLocked(held)
+		return
+	}
+	var end *time.Timer
+	end = time.AfterFunc(r.linger, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if held.end == end { // nobody holds it again, or has let it go once more
+			r.dropLocked(held)
+		}
+	})
+	held.end = end
+}
+
+func (r *registry) dropLocked(held *heldIdentity) {
+	held.stop()
+	delete(r.identities, held.key())
 }
 
 // register declares the process to be the workload, until remove. It must be alive.
@@ -158,7 +186,11 @@ func (r *registry) notifyLocked() {
 // stop ends every renewal and waits for them. Nothing may be held or registered afterwards.
 func (r *registry) stop() {
 	r.mu.Lock()
+	r.linger = 0
 	for _, held := range r.identities {
+		if held.end != nil {
+			held.end.Stop()
+		}
 		held.stop()
 	}
 	r.mu.Unlock()

@@ -1,21 +1,16 @@
 package agent
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 )
-
-// maxExecutable bounds what is hashed for unix:sha256.
-const maxExecutable = 2 << 30
 
 // Selector is one thing that must be true of a process, in SPIRE's syntax: unix:uid:1000, unix:gid:1000,
 // unix:path:/usr/bin/x, unix:sha256:HEX. Path and hash are those of the file that the process runs; they are known on
@@ -64,8 +59,19 @@ func ParseSelector(text string) (Selector, error) {
 // String returns the selector as it is written.
 func (s Selector) String() string { return "unix:" + s.kind + ":" + s.value }
 
+// cost ranks kinds by what it takes to evaluate them: what the kernel has said already, a look at a file, all of its bytes.
+func (s Selector) cost() int {
+	switch s.kind {
+	case "uid", "gid":
+		return 0
+	case "path":
+		return 1
+	}
+	return 2
+}
+
 // fits tells whether it is true of the peer.
-func (s Selector) fits(p peer, sums *checksums) (bool, error) {
+func (s Selector) fits(ctx context.Context, p peer, sums *checksums) (bool, error) {
 	switch s.kind {
 	case "uid":
 		return strconv.FormatUint(uint64(p.uid), 10) == s.value, nil
@@ -74,7 +80,7 @@ func (s Selector) fits(p peer, sums *checksums) (bool, error) {
 	case "path":
 		return runs(p.pid, s.value)
 	case "sha256":
-		sum, err := sums.of(p.pid)
+		sum, err := sums.of(ctx, p)
 		return err == nil && sum == s.value, err
 	}
 	return false, nil
@@ -101,60 +107,4 @@ func runs(pid int, path string) (bool, error) {
 		return false, err
 	}
 	return os.SameFile(running, lies), nil
-}
-
-// checksums remembers the hashes of executables, so that a file is read once and not for each message. Safe for
-// concurrent use.
-type checksums struct {
-	mu    sync.Mutex
-	known map[fileKey]string
-}
-
-// fileKey changes whenever the content of a file does.
-type fileKey struct {
-	device, inode uint64
-	size          int64
-	changed       time.Time
-}
-
-// of returns the SHA-256 of the file that the process runs, in hex.
-func (c *checksums) of(pid int) (string, error) {
-	f, err := openExecutable(pid)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = f.Close() }()
-	key, err := keyOf(f)
-	if err != nil {
-		return "", err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if sum, ok := c.known[key]; ok {
-		return sum, nil
-	}
-	sum, err := hashFile(f)
-	if err != nil {
-		return "", err
-	}
-	if again, err := keyOf(f); err != nil || again != key {
-		return "", fmt.Errorf("%s changed while it was read", f.Name())
-	}
-	if c.known == nil || len(c.known) >= maxEntries {
-		c.known = map[fileKey]string{}
-	}
-	c.known[key] = sum
-	return sum, nil
-}
-
-func hashFile(f *os.File) (string, error) {
-	hash := sha256.New()
-	n, err := io.Copy(hash, io.LimitReader(f, maxExecutable+1))
-	if err != nil {
-		return "", err
-	}
-	if n > maxExecutable {
-		return "", fmt.Errorf("%s is larger than %d bytes", f.Name(), maxExecutable)
-	}
-	return hex.EncodeToString(hash.Sum(nil)), nil
 }

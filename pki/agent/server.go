@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -48,12 +47,12 @@ type Server struct {
 	log      *slog.Logger
 	registry *registry
 	bundle   atomic.Pointer[x509bundle.Bundle]
-	sums     checksums
+	sums     *checksums
 	streams  streamCount
 	stopping chan struct{}
 
-	workload *net.UnixListener
-	control  *net.UnixListener
+	workload *socket
+	control  *socket
 }
 
 // New checks the configuration and opens both sockets; Serve answers on them.
@@ -73,7 +72,7 @@ func New(c Config) (*Server, error) {
 	if _, err := readProcess(os.Getpid()); err != nil {
 		return nil, fmt.Errorf("agent: processes cannot be told apart here: %w", err)
 	}
-	s := &Server{config: c, log: c.Log, stopping: make(chan struct{})}
+	s := &Server{config: c, log: c.Log, sums: newChecksums(), stopping: make(chan struct{})}
 	s.streams = streamCount{most: c.StreamsPerProcess, open: map[process]int{}}
 	slots := make(chan struct{}, signingAtOnce)
 	s.registry = newRegistry(func(n names) *identity {

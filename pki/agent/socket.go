@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 )
 
@@ -22,9 +23,30 @@ func CheckSocketPath(path string) error {
 	return nil
 }
 
+// socket is a listener that removes its own socket when it is closed, and no other: by the time that an agent ends, another
+// one may have replaced the socket that it listened on.
+type socket struct {
+	*net.UnixListener
+	path string
+	file fs.FileInfo
+	once sync.Once
+}
+
+// Close ends listening. Only the first call does something: the inode that tells the sockets apart is taken for as long as
+// this one listens, and anybody's afterwards. For the same reason the file goes first.
+func (s *socket) Close() (err error) {
+	s.once.Do(func() {
+		if lies, failed := os.Lstat(s.path); failed == nil && os.SameFile(lies, s.file) {
+			err = os.Remove(s.path)
+		}
+		err = errors.Join(err, s.UnixListener.Close())
+	})
+	return err
+}
+
 // listen opens a Unix socket. Its directory is made, or must already be, accessible to its owner alone; shared leaves the
 // directory to the operator and opens the socket to every user. A socket that nobody listens on any more is replaced.
-func listen(path string, shared bool) (*net.UnixListener, error) {
+func listen(path string, shared bool) (*socket, error) {
 	if err := CheckSocketPath(path); err != nil {
 		return nil, err
 	}
@@ -49,6 +71,7 @@ func listen(path string, shared bool) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
+	listener.SetUnlinkOnClose(false)
 	mode := fs.FileMode(0o600)
 	if shared {
 		mode = 0o666 // who may have what is decided by attestation
@@ -56,7 +79,11 @@ func listen(path string, shared bool) (*net.UnixListener, error) {
 	if err := os.Chmod(path, mode); err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	return listener, nil
+	file, err := os.Lstat(path)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	return &socket{UnixListener: listener, path: path, file: file}, nil
 }
 
 // removeStale removes a socket that its listener left behind, and nothing else.

@@ -4,6 +4,8 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -56,6 +58,38 @@ func TestASocketThatNobodyListensOnIsReplaced(t *testing.T) {
 		t.Errorf("mode %v, error %v; want 0600", info.Mode(), err)
 	}
 	_ = fresh.Close()
+}
+
+// An agent that takes long to end must not take the socket of the next one with it.
+func TestASocketThatWasReplacedIsNotRemoved(t *testing.T) {
+	t.Parallel()
+	dir := startAgent(t, nil).dir
+	path := filepath.Join(dir, "late.sock")
+	old, err := listen(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path, path+".old"); err != nil { // keeps its inode in use: the next socket has another one
+		t.Fatal(err)
+	}
+	fresh, err := listen(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Close(); err != nil {
+		t.Errorf("close the old one: %v", err)
+	}
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatalf("the new one is gone with the old one: %v", err)
+	}
+	_ = conn.Close()
+	if err := fresh.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after its end: %v, want the socket to be removed", err)
+	}
 }
 
 func TestARegistrationIsKeptAcrossRestartsOfTheAgent(t *testing.T) {

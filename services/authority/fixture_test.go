@@ -70,17 +70,24 @@ func sharedCA(t *testing.T) (*pki.CA, string) {
 }
 
 // open starts an authority; its clients get their first certificates from the CA at hand, as `up` does.
-func open(t *testing.T) *realm {
+func open(t *testing.T, changes ...func(*node.Config)) *realm {
+	t.Helper()
+	return openWith(t, nil, changes...)
+}
+
+// openWith starts an authority that lets requesters ask for these paths.
+func openWith(t *testing.T, allow []string, changes ...func(*node.Config)) *realm {
 	t.Helper()
 	ca, dir := sharedCA(t)
-	a, err := authority.Open(authority.Config{Dir: dir, DNSNames: []string{"*.example.org"}})
+	a, err := authority.Open(authority.Config{Dir: dir, Allow: allow, DNSNames: []string{"*.example.org"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	mesh := nodetest.New(t, roles)
-	service := mesh.Start(t, "authority", "", a.Setup, func(c *node.Config) {
+	own := func(c *node.Config) {
 		c.Source, c.ID = a.Source(), spiffeid.RequireFromPath(domain, "/service/authority")
-	})
+	}
+	service := mesh.Start(t, "authority", "", a.Setup, append(changes, own)...)
 	return &realm{ca: ca, service: service}
 }
 

@@ -11,8 +11,10 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -51,7 +53,7 @@ type Authority struct {
 	issuers  *pki.Issuers
 	life     time.Duration
 	entitled entitlement
-	source   *source
+	source   *pki.Source
 	log      *slog.Logger
 }
 
@@ -70,11 +72,16 @@ func Open(cfg Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := newSource(issuers, cfg.LeafLife)
+	id, err := spiffeid.FromPath(issuers.TrustDomain(), "/service/authority")
 	if err != nil {
 		return nil, fmt.Errorf("open authority: %w", err)
 	}
-	entitled, err := newEntitlement(issuers.TrustDomain(), own.id, cfg.Allow, cfg.DNSNames)
+	own, err := pki.NewSource(issuers, pki.Leaf{ID: id, Life: cfg.LeafLife,
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}})
+	if err != nil {
+		return nil, fmt.Errorf("open authority: %w", err)
+	}
+	entitled, err := newEntitlement(issuers.TrustDomain(), id, cfg.Allow, cfg.DNSNames)
 	if err != nil {
 		return nil, fmt.Errorf("open authority: %w", err)
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	authorityv1 "example.com/rolecall/gen/authority/v1"
@@ -20,49 +19,30 @@ import (
 	"example.com/rolecall/services/authority"
 )
 
+// Who may not is in attacks_test.go.
 func TestWhoMayHaveWhichCertificate(t *testing.T) {
 	t.Parallel()
 	r := open(t)
 	agent, ledger := r.caller(t, "/service/agent"), r.caller(t, "/service/ledger", "localhost")
 	loopback := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
-	ok, field, role := codes.OK.String(), "InvalidArgument INVALID_FIELD", "PermissionDenied ROLE_REQUIRED"
 	for _, c := range []struct {
 		name string
 		from caller
 		csr  []byte
-		want string
 	}{
-		{"the agent asks for a service", agent, csr(t, nil, "/service/billing", []string{"localhost"}, loopback...), ok},
-		{"the agent asks for a service by its names", agent, csr(t, nil, "/service/billing", []string{"billing", "billing.mesh.local", "eu.example.org"}), ok},
-		{"the agent renews itself", agent, csr(t, nil, "/service/agent", nil), ok},
-		{"a service renews itself", ledger, csr(t, nil, "/service/ledger", []string{"localhost"}), ok},
-		{"an operator renews herself", r.caller(t, "/operator/alice"), csr(t, nil, "/operator/alice", nil), ok},
-		{"the agent asks to be the authority", agent, csr(t, nil, "/service/authority", nil), field},
-		{"the agent asks to be an operator", agent, csr(t, nil, "/operator/alice", nil), field},
-		{"the agent asks for an ID of another form", agent, csr(t, nil, "/ns/x/sa/y", nil), field},
-		{"the agent asks for a deeper path", agent, csr(t, nil, "/service/billing/x", nil), field},
-		{"the agent asks for the DNS name of another service", agent, csr(t, nil, "/service/billing", []string{"ledger"}), field},
-		{"the agent asks for a DNS name of the world", agent, csr(t, nil, "/service/billing", []string{"www.example.com"}), field},
-		{"the agent asks for two labels where one is allowed", agent, csr(t, nil, "/service/billing", []string{"a.b.example.org"}), field},
-		{"the agent asks for an address that is not loopback", agent, csr(t, nil, "/service/billing", nil, net.IPv4(10, 0, 0, 1)), field},
-		{"a service asks for another", ledger, csr(t, nil, "/service/billing", nil), role},
-		{"a service asks to be the authority", ledger, csr(t, nil, "/service/authority", nil), role},
-		{"an operator asks for a service", r.caller(t, "/operator/alice"), csr(t, nil, "/service/billing", nil), role},
-		{"a service adds a DNS name while it renews", ledger, csr(t, nil, "/service/ledger", []string{"localhost", "ledger"}), field},
-		{"a service adds an address while it renews", ledger, csr(t, nil, "/service/ledger", nil, loopback...), field},
-		{"a service renews with its old key", ledger, csr(t, ledger.PrivateKey, "/service/ledger", nil), field},
-		{"rubbish", agent, []byte("hello"), field},
-		{"1 MB", agent, make([]byte, 1<<20), field},
+		{"the agent asks for a service", agent, csr(t, nil, "/service/billing", []string{"localhost"}, loopback...)},
+		{"the agent asks for a service by its names", agent, csr(t, nil, "/service/billing", []string{"billing", "billing.mesh.local", "eu.example.org"})},
+		{"the agent renews itself", agent, csr(t, nil, "/service/agent", nil)},
+		{"a service renews itself", ledger, csr(t, nil, "/service/ledger", []string{"localhost"})},
+		{"an operator renews herself", r.caller(t, "/operator/alice"), csr(t, nil, "/operator/alice", nil)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			response, err := r.client(t, c.from).IssueCertificate(within(t), &authorityv1.IssueCertificateRequest{Csr: c.csr})
-			if got := verdict(err); got != c.want {
-				t.Fatalf("got %s (%v), want %s", got, err, c.want)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if err == nil {
-				checkResponse(t, response, c.csr)
-			}
+			checkResponse(t, response, c.csr)
 		})
 	}
 }

@@ -32,7 +32,7 @@ type payer struct {
 }
 
 // post makes all of the transfers or none, in one transaction, and returns them with the number of entries that each of
-// their accounts has now. The error of one among several says which, counted from 1.
+// their accounts has now, or would have, beside an error. The error of one among several says which, counted from 1.
 func (b books) post(ctx context.Context, by payer, moves []movement, now time.Time) (made []transfer, counts map[string]int64, err error) {
 	err = b.db.Write(ctx, func(tx *store.Tx) error {
 		accounts, err := lock(tx, moves)

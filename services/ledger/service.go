@@ -99,11 +99,8 @@ func (s *Service) post(ctx context.Context, moves []movement) ([]transfer, error
 	caller := interceptors.CallerFrom(ctx)
 	by := payer{id: caller.ID().String(), any: caller.HasRole(adminRole)}
 	made, counts, err := s.books.post(ctx, by, moves, s.now())
-	if err != nil {
-		return nil, err
-	}
-	s.watchers.announce(counts)
-	return made, nil
+	s.watchers.tell(counts, err)
+	return made, err
 }
 
 // GetTransfer reads one transfer.

@@ -2,11 +2,14 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
 	"sync"
 	"time"
+
+	"example.com/rolecall/internal/store"
 )
 
 // watchers wakes the streams of an account when it has a new entry. It passes on no entries: a stream reads them itself,
@@ -62,10 +65,32 @@ func (w *watchers) announce(entries map[string]int64) {
 	for account, n := range entries {
 		if t := w.topics[account]; t != nil && n > t.entries {
 			t.entries = n
-			close(t.changed)
-			t.changed = make(chan struct{})
+			t.wake()
 		}
 	}
+}
+
+// tell announces what a transaction came to. Where nobody knows whether it was committed, streams look for themselves; the
+// counts, which may be wrong, are not taken for known.
+func (w *watchers) tell(entries map[string]int64, err error) {
+	switch {
+	case err == nil:
+		w.announce(entries)
+	case errors.Is(err, store.ErrOutcomeUnknown):
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for account := range entries {
+			if t := w.topics[account]; t != nil {
+				t.wake()
+			}
+		}
+	}
+}
+
+// wake wakes the streams of the topic, whose lock is held.
+func (t *topic) wake() {
+	close(t.changed)
+	t.changed = make(chan struct{})
 }
 
 // watched returns the accounts of all topics, in batches.
