@@ -61,7 +61,7 @@ func (g *Guard) NewServer(opts ...grpc.ServerOption) *Server {
 	s.grace, s.err = grace, err
 	defaults := []grpc.ServerOption{
 		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))),
-		grpc.ReadBufferSize(4 << 10), // a quarter of an idle connection's memory, no measurable time
+		grpc.ReadBufferSize(4 << 10), // halves the memory of an idle connection, no measurable time
 		grpc.MaxConcurrentStreams(1000),
 		grpc.MaxHeaderListSize(16 << 10),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
