@@ -154,3 +154,20 @@ func TestSocketsOfAShortFolderLieInIt(t *testing.T) {
 		t.Errorf("sockets %s and %s, %v; want both in %s", api, control, err, d.Path())
 	}
 }
+
+func TestAFolderThatWasHalfMadeIsMadeWhole(t *testing.T) {
+	t.Parallel()
+	d := create(t)
+	if err := os.Remove(filepath.Join(d.Path(), "layout")); err != nil { // written last
+		t.Fatal(err)
+	}
+	if _, err := mesh.Open(d.Path()); err == nil {
+		t.Error("Open took a folder that is not whole")
+	}
+	if _, err := mesh.Create(d.Path()); err != nil {
+		t.Fatalf("create what a killed one had begun: %v", err)
+	}
+	if _, err := mesh.Open(d.Path()); err != nil {
+		t.Error(err)
+	}
+}
