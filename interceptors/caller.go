@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"example.com/rolecall/interceptors/internal/audit"
 )
 
 // Caller is who calls, verified. Only this package makes one that is; the zero Caller is nobody and holds nothing.
@@ -54,6 +56,18 @@ func (c Caller) Require(role string) error {
 		return c.call.refuse(r, "handler") // what the call itself rests on is gone
 	}
 	return c.call.refuse(roleRequired, "handler", role)
+}
+
+// Denied records that a handler refuses the call for a reason of its own, which the guard cannot know: a record of the event
+// "handler" with everything that is known of the call. Reason and detail are for operators and are not sent to the caller;
+// nothing secret belongs in them. Both are cut to 512 bytes.
+func (c Caller) Denied(reason, detail string) {
+	if c.call == nil {
+		return
+	}
+	record := c.call.record("handler", audit.Denied)
+	record.Reason, record.Detail = cut(reason, 512), cut(detail, 512)
+	c.call.server.guard.audit.Write(record)
 }
 
 // Roles returns the roles for which HasRole is true, sorted by name.

@@ -3,6 +3,7 @@ package interceptors_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,6 +48,21 @@ func TestRequireInAHandler(t *testing.T) {
 	}
 	m.audit.find(t, map[string]any{"event": "handler", "verdict": "denied", "reason": "ROLE_REQUIRED", "workload": "spiffe://mesh.local/service/reader"})
 	refused(t, interceptors.CallerFrom(t.Context()).Require("ledger.writer"), codes.PermissionDenied, "ROLE_REQUIRED")
+}
+
+func TestWhatAHandlerDeniesIsOnRecord(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t)
+	m.ledger.getBalance = func(ctx context.Context) error {
+		interceptors.CallerFrom(ctx).Denied("TICKET_USED", strings.Repeat("x", 1000))
+		return nil
+	}
+	must(t, balance(t, m.dial(reader)))
+	m.audit.find(t, map[string]any{
+		"event": "handler", "verdict": "denied", "reason": "TICKET_USED", "detail": strings.Repeat("x", 512),
+		"workload": "spiffe://mesh.local/service/reader", "method": "/ledger.v1.LedgerService/GetBalance",
+	})
+	interceptors.CallerFrom(t.Context()).Denied("NOBODY", "is on record for nothing")
 }
 
 func TestOutsideOfACallThereIsNobody(t *testing.T) {

@@ -3,8 +3,8 @@
 //
 //	err := node.Run(ctx, node.Config{Name: "ledger", Listen: "127.0.0.1:7445", Roles: "roles.yaml", Dir: dir}, ledger.Setup)
 //
-// A service's Setup registers its handlers on the Node it is given. Run returns when ctx ends and the calls in flight are
-// done. Nothing is served without mutual TLS, except /healthz, /readyz and /metrics on a loopback address.
+// A service's Setup registers its handlers on the Node it is given; health, reflection and rolecall.admin.v1, which tells
+// what the process trusts, are there already. Run returns when ctx ends and the calls in flight are done. Nothing is served without mutual TLS, except /healthz, /readyz and /metrics on a loopback address.
 package node
 
 import (

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/reflection"
 
+	adminv1 "example.com/rolecall/gen/rolecall/admin/v1"
 	"example.com/rolecall/interceptors"
 )
 
@@ -64,6 +65,7 @@ func Run(ctx context.Context, cfg Config, setup func(ctx context.Context, n *Nod
 	n.Server = server
 	health := registerHealth(server, n.stopping)
 	reflection.Register(server)
+	adminv1.RegisterAdminServiceServer(server, &trustService{source: source, guard: n.guard, log: n.Log})
 	if err := setup(ctx, n); err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}

@@ -25,6 +25,70 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// IssuerState is where an issuer is in its life.
+type IssuerState int32
+
+const (
+	IssuerState_ISSUER_STATE_UNSPECIFIED IssuerState = 0
+	// Signed and in place, signs nothing yet.
+	IssuerState_ISSUER_STATE_PREPARED IssuerState = 1
+	// Signs.
+	IssuerState_ISSUER_STATE_ACTIVE IssuerState = 2
+	// Signs no more; leaves under it are still alive.
+	IssuerState_ISSUER_STATE_RETIRING IssuerState = 3
+	// Expired; its key is deleted.
+	IssuerState_ISSUER_STATE_RETIRED IssuerState = 4
+	// Stopped by hand; its key is deleted.
+	IssuerState_ISSUER_STATE_REVOKED IssuerState = 5
+)
+
+// Enum value maps for IssuerState.
+var (
+	IssuerState_name = map[int32]string{
+		0: "ISSUER_STATE_UNSPECIFIED",
+		1: "ISSUER_STATE_PREPARED",
+		2: "ISSUER_STATE_ACTIVE",
+		3: "ISSUER_STATE_RETIRING",
+		4: "ISSUER_STATE_RETIRED",
+		5: "ISSUER_STATE_REVOKED",
+	}
+	IssuerState_value = map[string]int32{
+		"ISSUER_STATE_UNSPECIFIED": 0,
+		"ISSUER_STATE_PREPARED":    1,
+		"ISSUER_STATE_ACTIVE":      2,
+		"ISSUER_STATE_RETIRING":    3,
+		"ISSUER_STATE_RETIRED":     4,
+		"ISSUER_STATE_REVOKED":     5,
+	}
+)
+
+func (x IssuerState) Enum() *IssuerState {
+	p := new(IssuerState)
+	*p = x
+	return p
+}
+
+func (x IssuerState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (IssuerState) Descriptor() protoreflect.EnumDescriptor {
+	return file_authority_v1_authority_proto_enumTypes[0].Descriptor()
+}
+
+func (IssuerState) Type() protoreflect.EnumType {
+	return &file_authority_v1_authority_proto_enumTypes[0]
+}
+
+func (x IssuerState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use IssuerState.Descriptor instead.
+func (IssuerState) EnumDescriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{0}
+}
+
 type IssueCertificateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A PKCS#10 request in DER, 16 KiB at most: a public key, exactly one spiffe:// URI name, and DNS names or IP
@@ -73,14 +137,16 @@ func (x *IssueCertificateRequest) GetCsr() []byte {
 
 type IssueCertificateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// DER, leaf first, without the root.
+	// DER, leaf first, without the root; with the cross certificate while a root is being replaced.
 	Chain [][]byte `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
 	// When the certificate ends.
 	NotAfter *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
 	// The roots of the trust domain in DER.
-	Roots         [][]byte `protobuf:"bytes,3,rep,name=roots,proto3" json:"roots,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Roots [][]byte `protobuf:"bytes,3,rep,name=roots,proto3" json:"roots,omitempty"`
+	// The sequence number of the bundle that these roots are of.
+	BundleSequence uint64 `protobuf:"varint,4,opt,name=bundle_sequence,json=bundleSequence,proto3" json:"bundle_sequence,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *IssueCertificateResponse) Reset() {
@@ -134,6 +200,217 @@ func (x *IssueCertificateResponse) GetRoots() [][]byte {
 	return nil
 }
 
+func (x *IssueCertificateResponse) GetBundleSequence() uint64 {
+	if x != nil {
+		return x.BundleSequence
+	}
+	return 0
+}
+
+type IssueJwtSvidRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	SpiffeId string                 `protobuf:"bytes,1,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
+	// 1 to 8 audiences of 512 bytes at most.
+	Audience      []string `protobuf:"bytes,2,rep,name=audience,proto3" json:"audience,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueJwtSvidRequest) Reset() {
+	*x = IssueJwtSvidRequest{}
+	mi := &file_authority_v1_authority_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueJwtSvidRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueJwtSvidRequest) ProtoMessage() {}
+
+func (x *IssueJwtSvidRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueJwtSvidRequest.ProtoReflect.Descriptor instead.
+func (*IssueJwtSvidRequest) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *IssueJwtSvidRequest) GetSpiffeId() string {
+	if x != nil {
+		return x.SpiffeId
+	}
+	return ""
+}
+
+func (x *IssueJwtSvidRequest) GetAudience() []string {
+	if x != nil {
+		return x.Audience
+	}
+	return nil
+}
+
+type IssueJwtSvidResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueJwtSvidResponse) Reset() {
+	*x = IssueJwtSvidResponse{}
+	mi := &file_authority_v1_authority_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueJwtSvidResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueJwtSvidResponse) ProtoMessage() {}
+
+func (x *IssueJwtSvidResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueJwtSvidResponse.ProtoReflect.Descriptor instead.
+func (*IssueJwtSvidResponse) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *IssueJwtSvidResponse) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *IssueJwtSvidResponse) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+type JoinRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in IssueCertificateRequest, for spiffe://TRUST-DOMAIN/agent/NAME.
+	Csr           []byte `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinRequest) Reset() {
+	*x = JoinRequest{}
+	mi := &file_authority_v1_authority_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinRequest) ProtoMessage() {}
+
+func (x *JoinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
+func (*JoinRequest) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *JoinRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+type JoinResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// DER, leaf first, without the root.
+	Chain [][]byte `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
+	// What the trust domain's agents start with.
+	Bundle        *Bundle `protobuf:"bytes,2,opt,name=bundle,proto3" json:"bundle,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinResponse) Reset() {
+	*x = JoinResponse{}
+	mi := &file_authority_v1_authority_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinResponse) ProtoMessage() {}
+
+func (x *JoinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
+func (*JoinResponse) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *JoinResponse) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *JoinResponse) GetBundle() *Bundle {
+	if x != nil {
+		return x.Bundle
+	}
+	return nil
+}
+
 type GetBundleRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -142,7 +419,7 @@ type GetBundleRequest struct {
 
 func (x *GetBundleRequest) Reset() {
 	*x = GetBundleRequest{}
-	mi := &file_authority_v1_authority_proto_msgTypes[2]
+	mi := &file_authority_v1_authority_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -154,7 +431,7 @@ func (x *GetBundleRequest) String() string {
 func (*GetBundleRequest) ProtoMessage() {}
 
 func (x *GetBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_v1_authority_proto_msgTypes[2]
+	mi := &file_authority_v1_authority_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -167,7 +444,7 @@ func (x *GetBundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBundleRequest.ProtoReflect.Descriptor instead.
 func (*GetBundleRequest) Descriptor() ([]byte, []int) {
-	return file_authority_v1_authority_proto_rawDescGZIP(), []int{2}
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{6}
 }
 
 type GetBundleResponse struct {
@@ -177,13 +454,15 @@ type GetBundleResponse struct {
 	Roots [][]byte `protobuf:"bytes,2,rep,name=roots,proto3" json:"roots,omitempty"`
 	// How long to wait before asking again, in seconds.
 	RefreshHintSeconds int64 `protobuf:"varint,3,opt,name=refresh_hint_seconds,json=refreshHintSeconds,proto3" json:"refresh_hint_seconds,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// The same, and all else that there is to know.
+	Bundle        *Bundle `protobuf:"bytes,4,opt,name=bundle,proto3" json:"bundle,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetBundleResponse) Reset() {
 	*x = GetBundleResponse{}
-	mi := &file_authority_v1_authority_proto_msgTypes[3]
+	mi := &file_authority_v1_authority_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -195,7 +474,7 @@ func (x *GetBundleResponse) String() string {
 func (*GetBundleResponse) ProtoMessage() {}
 
 func (x *GetBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_authority_v1_authority_proto_msgTypes[3]
+	mi := &file_authority_v1_authority_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -208,7 +487,7 @@ func (x *GetBundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBundleResponse.ProtoReflect.Descriptor instead.
 func (*GetBundleResponse) Descriptor() ([]byte, []int) {
-	return file_authority_v1_authority_proto_rawDescGZIP(), []int{3}
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetBundleResponse) GetTrustDomain() string {
@@ -232,26 +511,1235 @@ func (x *GetBundleResponse) GetRefreshHintSeconds() int64 {
 	return 0
 }
 
+func (x *GetBundleResponse) GetBundle() *Bundle {
+	if x != nil {
+		return x.Bundle
+	}
+	return nil
+}
+
+// Bundle is what verifiers of the trust domain go by.
+type Bundle struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	TrustDomain string                 `protobuf:"bytes,1,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
+	// Grows with every change. A bundle with a lower number than one seen before is an old one: keep what you have.
+	Sequence uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// The roots in DER.
+	Roots [][]byte `protobuf:"bytes,3,rep,name=roots,proto3" json:"roots,omitempty"`
+	// The keys of JWT-SVIDs as a SPIFFE bundle document (a JWK set in which use is "jwt-svid").
+	JwtKeys []byte `protobuf:"bytes,4,opt,name=jwt_keys,json=jwtKeys,proto3" json:"jwt_keys,omitempty"`
+	// SHA-256 of the SubjectPublicKeyInfo of each revoked issuer that has not expired: renew every certificate under it.
+	RevokedIssuers     [][]byte `protobuf:"bytes,5,rep,name=revoked_issuers,json=revokedIssuers,proto3" json:"revoked_issuers,omitempty"`
+	RefreshHintSeconds int64    `protobuf:"varint,6,opt,name=refresh_hint_seconds,json=refreshHintSeconds,proto3" json:"refresh_hint_seconds,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *Bundle) Reset() {
+	*x = Bundle{}
+	mi := &file_authority_v1_authority_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bundle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bundle) ProtoMessage() {}
+
+func (x *Bundle) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
+func (*Bundle) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Bundle) GetTrustDomain() string {
+	if x != nil {
+		return x.TrustDomain
+	}
+	return ""
+}
+
+func (x *Bundle) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Bundle) GetRoots() [][]byte {
+	if x != nil {
+		return x.Roots
+	}
+	return nil
+}
+
+func (x *Bundle) GetJwtKeys() []byte {
+	if x != nil {
+		return x.JwtKeys
+	}
+	return nil
+}
+
+func (x *Bundle) GetRevokedIssuers() [][]byte {
+	if x != nil {
+		return x.RevokedIssuers
+	}
+	return nil
+}
+
+func (x *Bundle) GetRefreshHintSeconds() int64 {
+	if x != nil {
+		return x.RefreshHintSeconds
+	}
+	return 0
+}
+
+type WatchBundleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchBundleRequest) Reset() {
+	*x = WatchBundleRequest{}
+	mi := &file_authority_v1_authority_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchBundleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchBundleRequest) ProtoMessage() {}
+
+func (x *WatchBundleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchBundleRequest.ProtoReflect.Descriptor instead.
+func (*WatchBundleRequest) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{9}
+}
+
+type WatchBundleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bundle        *Bundle                `protobuf:"bytes,1,opt,name=bundle,proto3" json:"bundle,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchBundleResponse) Reset() {
+	*x = WatchBundleResponse{}
+	mi := &file_authority_v1_authority_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchBundleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchBundleResponse) ProtoMessage() {}
+
+func (x *WatchBundleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchBundleResponse.ProtoReflect.Descriptor instead.
+func (*WatchBundleResponse) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *WatchBundleResponse) GetBundle() *Bundle {
+	if x != nil {
+		return x.Bundle
+	}
+	return nil
+}
+
+type ReportTrustRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sequence number and the digest of the bundle that the agent holds itself. The digest of a bundle is the SHA-256
+	// of the SHA-256 of the DER of its roots, in ascending order.
+	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Digest   []byte `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	// One for each identity and bundle, 10,000 at most.
+	HandedOut     []*HandedOut `protobuf:"bytes,3,rep,name=handed_out,json=handedOut,proto3" json:"handed_out,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportTrustRequest) Reset() {
+	*x = ReportTrustRequest{}
+	mi := &file_authority_v1_authority_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportTrustRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportTrustRequest) ProtoMessage() {}
+
+func (x *ReportTrustRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportTrustRequest.ProtoReflect.Descriptor instead.
+func (*ReportTrustRequest) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ReportTrustRequest) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *ReportTrustRequest) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *ReportTrustRequest) GetHandedOut() []*HandedOut {
+	if x != nil {
+		return x.HandedOut
+	}
+	return nil
+}
+
+// HandedOut says that the Workload API's streams of one identity were last sent this bundle.
+type HandedOut struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	SpiffeId string                 `protobuf:"bytes,1,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
+	Digest   []byte                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Open streams; 0: the stream has ended, and the certificate that it sent has not.
+	Streams       int32 `protobuf:"varint,3,opt,name=streams,proto3" json:"streams,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandedOut) Reset() {
+	*x = HandedOut{}
+	mi := &file_authority_v1_authority_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandedOut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandedOut) ProtoMessage() {}
+
+func (x *HandedOut) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandedOut.ProtoReflect.Descriptor instead.
+func (*HandedOut) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *HandedOut) GetSpiffeId() string {
+	if x != nil {
+		return x.SpiffeId
+	}
+	return ""
+}
+
+func (x *HandedOut) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *HandedOut) GetStreams() int32 {
+	if x != nil {
+		return x.Streams
+	}
+	return 0
+}
+
+type ReportTrustResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportTrustResponse) Reset() {
+	*x = ReportTrustResponse{}
+	mi := &file_authority_v1_authority_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportTrustResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportTrustResponse) ProtoMessage() {}
+
+func (x *ReportTrustResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportTrustResponse.ProtoReflect.Descriptor instead.
+func (*ReportTrustResponse) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{13}
+}
+
+type GetTrustReportsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTrustReportsRequest) Reset() {
+	*x = GetTrustReportsRequest{}
+	mi := &file_authority_v1_authority_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTrustReportsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTrustReportsRequest) ProtoMessage() {}
+
+func (x *GetTrustReportsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTrustReportsRequest.ProtoReflect.Descriptor instead.
+func (*GetTrustReportsRequest) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{14}
+}
+
+type GetTrustReportsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The digest of the present bundle, as in ReportTrustRequest, and its sequence number.
+	Digest             []byte         `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	Sequence           uint64         `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	RefreshHintSeconds int64          `protobuf:"varint,3,opt,name=refresh_hint_seconds,json=refreshHintSeconds,proto3" json:"refresh_hint_seconds,omitempty"`
+	Reports            []*TrustReport `protobuf:"bytes,4,rep,name=reports,proto3" json:"reports,omitempty"`
+	// Every identity with a certificate that has not expired, once for each root and requester.
+	Live          []*LiveIdentity `protobuf:"bytes,5,rep,name=live,proto3" json:"live,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTrustReportsResponse) Reset() {
+	*x = GetTrustReportsResponse{}
+	mi := &file_authority_v1_authority_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTrustReportsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTrustReportsResponse) ProtoMessage() {}
+
+func (x *GetTrustReportsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTrustReportsResponse.ProtoReflect.Descriptor instead.
+func (*GetTrustReportsResponse) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GetTrustReportsResponse) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *GetTrustReportsResponse) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *GetTrustReportsResponse) GetRefreshHintSeconds() int64 {
+	if x != nil {
+		return x.RefreshHintSeconds
+	}
+	return 0
+}
+
+func (x *GetTrustReportsResponse) GetReports() []*TrustReport {
+	if x != nil {
+		return x.Reports
+	}
+	return nil
+}
+
+func (x *GetTrustReportsResponse) GetLive() []*LiveIdentity {
+	if x != nil {
+		return x.Live
+	}
+	return nil
+}
+
+// TrustReport is the latest report of one agent.
+type TrustReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AgentId       string                 `protobuf:"bytes,1,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	ReceivedAt    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
+	Sequence      uint64                 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Digest        []byte                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
+	HandedOut     []*HandedOut           `protobuf:"bytes,5,rep,name=handed_out,json=handedOut,proto3" json:"handed_out,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustReport) Reset() {
+	*x = TrustReport{}
+	mi := &file_authority_v1_authority_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustReport) ProtoMessage() {}
+
+func (x *TrustReport) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustReport.ProtoReflect.Descriptor instead.
+func (*TrustReport) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *TrustReport) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *TrustReport) GetReceivedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReceivedAt
+	}
+	return nil
+}
+
+func (x *TrustReport) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *TrustReport) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *TrustReport) GetHandedOut() []*HandedOut {
+	if x != nil {
+		return x.HandedOut
+	}
+	return nil
+}
+
+// LiveIdentity is an identity with certificates that have not expired.
+type LiveIdentity struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	SpiffeId string                 `protobuf:"bytes,1,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
+	// SHA-256 of the DER of the root that its chain ends at.
+	RootSha256 []byte `protobuf:"bytes,2,opt,name=root_sha256,json=rootSha256,proto3" json:"root_sha256,omitempty"`
+	// When the last of them ends.
+	NotAfter *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	// Who asked for it: a SPIFFE ID, or "local" for what was issued with the authority's folder at hand.
+	Requester     string `protobuf:"bytes,4,opt,name=requester,proto3" json:"requester,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LiveIdentity) Reset() {
+	*x = LiveIdentity{}
+	mi := &file_authority_v1_authority_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LiveIdentity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LiveIdentity) ProtoMessage() {}
+
+func (x *LiveIdentity) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LiveIdentity.ProtoReflect.Descriptor instead.
+func (*LiveIdentity) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *LiveIdentity) GetSpiffeId() string {
+	if x != nil {
+		return x.SpiffeId
+	}
+	return ""
+}
+
+func (x *LiveIdentity) GetRootSha256() []byte {
+	if x != nil {
+		return x.RootSha256
+	}
+	return nil
+}
+
+func (x *LiveIdentity) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
+func (x *LiveIdentity) GetRequester() string {
+	if x != nil {
+		return x.Requester
+	}
+	return ""
+}
+
+type ListIssuersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListIssuersRequest) Reset() {
+	*x = ListIssuersRequest{}
+	mi := &file_authority_v1_authority_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListIssuersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListIssuersRequest) ProtoMessage() {}
+
+func (x *ListIssuersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListIssuersRequest.ProtoReflect.Descriptor instead.
+func (*ListIssuersRequest) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{18}
+}
+
+type ListIssuersResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Issuers []*Issuer              `protobuf:"bytes,1,rep,name=issuers,proto3" json:"issuers,omitempty"`
+	// When somebody must have prepared the next issuer; not set: nobody need.
+	ActBy *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=act_by,json=actBy,proto3" json:"act_by,omitempty"`
+	// What is to be done by then.
+	ActReason     string `protobuf:"bytes,3,opt,name=act_reason,json=actReason,proto3" json:"act_reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListIssuersResponse) Reset() {
+	*x = ListIssuersResponse{}
+	mi := &file_authority_v1_authority_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListIssuersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListIssuersResponse) ProtoMessage() {}
+
+func (x *ListIssuersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListIssuersResponse.ProtoReflect.Descriptor instead.
+func (*ListIssuersResponse) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListIssuersResponse) GetIssuers() []*Issuer {
+	if x != nil {
+		return x.Issuers
+	}
+	return nil
+}
+
+func (x *ListIssuersResponse) GetActBy() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ActBy
+	}
+	return nil
+}
+
+func (x *ListIssuersResponse) GetActReason() string {
+	if x != nil {
+		return x.ActReason
+	}
+	return ""
+}
+
+// Issuer is one generation of the key that signs leaves.
+type Issuer struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Generation int32                  `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	Subject    string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	State      IssuerState            `protobuf:"varint,3,opt,name=state,proto3,enum=authority.v1.IssuerState" json:"state,omitempty"`
+	// When it starts to sign, by the plan or because somebody said so.
+	ActiveFrom *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=active_from,json=activeFrom,proto3" json:"active_from,omitempty"`
+	// When its successor is to be in place.
+	PrepareNext *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=prepare_next,json=prepareNext,proto3" json:"prepare_next,omitempty"`
+	NotAfter    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	// SHA-256 of its SubjectPublicKeyInfo: what denied in roles.yaml takes as keySha256.
+	KeySha256 []byte `protobuf:"bytes,7,opt,name=key_sha256,json=keySha256,proto3" json:"key_sha256,omitempty"`
+	// SHA-256 of the DER of its root.
+	RootSha256    []byte `protobuf:"bytes,8,opt,name=root_sha256,json=rootSha256,proto3" json:"root_sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Issuer) Reset() {
+	*x = Issuer{}
+	mi := &file_authority_v1_authority_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Issuer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Issuer) ProtoMessage() {}
+
+func (x *Issuer) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Issuer.ProtoReflect.Descriptor instead.
+func (*Issuer) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Issuer) GetGeneration() int32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Issuer) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Issuer) GetState() IssuerState {
+	if x != nil {
+		return x.State
+	}
+	return IssuerState_ISSUER_STATE_UNSPECIFIED
+}
+
+func (x *Issuer) GetActiveFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ActiveFrom
+	}
+	return nil
+}
+
+func (x *Issuer) GetPrepareNext() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PrepareNext
+	}
+	return nil
+}
+
+func (x *Issuer) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
+func (x *Issuer) GetKeySha256() []byte {
+	if x != nil {
+		return x.KeySha256
+	}
+	return nil
+}
+
+func (x *Issuer) GetRootSha256() []byte {
+	if x != nil {
+		return x.RootSha256
+	}
+	return nil
+}
+
+type PrepareIssuerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The certificate that the root signed, in DER. Empty: the CSR is wanted.
+	Certificate   []byte `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareIssuerRequest) Reset() {
+	*x = PrepareIssuerRequest{}
+	mi := &file_authority_v1_authority_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareIssuerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareIssuerRequest) ProtoMessage() {}
+
+func (x *PrepareIssuerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareIssuerRequest.ProtoReflect.Descriptor instead.
+func (*PrepareIssuerRequest) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PrepareIssuerRequest) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+type PrepareIssuerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PKCS#10 in DER, to be carried to the root; empty once a certificate was given.
+	Csr        []byte `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	Generation int32  `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	// The issuer that is in place now.
+	Issuer        *Issuer `protobuf:"bytes,3,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareIssuerResponse) Reset() {
+	*x = PrepareIssuerResponse{}
+	mi := &file_authority_v1_authority_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareIssuerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareIssuerResponse) ProtoMessage() {}
+
+func (x *PrepareIssuerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareIssuerResponse.ProtoReflect.Descriptor instead.
+func (*PrepareIssuerResponse) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PrepareIssuerResponse) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+func (x *PrepareIssuerResponse) GetGeneration() int32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *PrepareIssuerResponse) GetIssuer() *Issuer {
+	if x != nil {
+		return x.Issuer
+	}
+	return nil
+}
+
+type ActivateIssuerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Generation    int32                  `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActivateIssuerRequest) Reset() {
+	*x = ActivateIssuerRequest{}
+	mi := &file_authority_v1_authority_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActivateIssuerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActivateIssuerRequest) ProtoMessage() {}
+
+func (x *ActivateIssuerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActivateIssuerRequest.ProtoReflect.Descriptor instead.
+func (*ActivateIssuerRequest) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ActivateIssuerRequest) GetGeneration() int32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+type ActivateIssuerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Issuer        *Issuer                `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActivateIssuerResponse) Reset() {
+	*x = ActivateIssuerResponse{}
+	mi := &file_authority_v1_authority_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActivateIssuerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActivateIssuerResponse) ProtoMessage() {}
+
+func (x *ActivateIssuerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActivateIssuerResponse.ProtoReflect.Descriptor instead.
+func (*ActivateIssuerResponse) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ActivateIssuerResponse) GetIssuer() *Issuer {
+	if x != nil {
+		return x.Issuer
+	}
+	return nil
+}
+
+type RevokeIssuerRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Generation int32                  `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	// For the record, 1 to 500 bytes.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeIssuerRequest) Reset() {
+	*x = RevokeIssuerRequest{}
+	mi := &file_authority_v1_authority_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeIssuerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeIssuerRequest) ProtoMessage() {}
+
+func (x *RevokeIssuerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeIssuerRequest.ProtoReflect.Descriptor instead.
+func (*RevokeIssuerRequest) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *RevokeIssuerRequest) GetGeneration() int32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *RevokeIssuerRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type RevokeIssuerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Issuer        *Issuer                `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeIssuerResponse) Reset() {
+	*x = RevokeIssuerResponse{}
+	mi := &file_authority_v1_authority_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeIssuerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeIssuerResponse) ProtoMessage() {}
+
+func (x *RevokeIssuerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_authority_v1_authority_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeIssuerResponse.ProtoReflect.Descriptor instead.
+func (*RevokeIssuerResponse) Descriptor() ([]byte, []int) {
+	return file_authority_v1_authority_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RevokeIssuerResponse) GetIssuer() *Issuer {
+	if x != nil {
+		return x.Issuer
+	}
+	return nil
+}
+
 var File_authority_v1_authority_proto protoreflect.FileDescriptor
 
 const file_authority_v1_authority_proto_rawDesc = "" +
 	"\n" +
 	"\x1cauthority/v1/authority.proto\x12\fauthority.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18rolecall/v1/access.proto\"+\n" +
 	"\x17IssueCertificateRequest\x12\x10\n" +
-	"\x03csr\x18\x01 \x01(\fR\x03csr\"\x7f\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\"\xa8\x01\n" +
 	"\x18IssueCertificateResponse\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x127\n" +
 	"\tnot_after\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x14\n" +
-	"\x05roots\x18\x03 \x03(\fR\x05roots\"\x12\n" +
-	"\x10GetBundleRequest\"~\n" +
+	"\x05roots\x18\x03 \x03(\fR\x05roots\x12'\n" +
+	"\x0fbundle_sequence\x18\x04 \x01(\x04R\x0ebundleSequence\"N\n" +
+	"\x13IssueJwtSvidRequest\x12\x1b\n" +
+	"\tspiffe_id\x18\x01 \x01(\tR\bspiffeId\x12\x1a\n" +
+	"\baudience\x18\x02 \x03(\tR\baudience\"g\n" +
+	"\x14IssueJwtSvidResponse\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x129\n" +
+	"\n" +
+	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x1f\n" +
+	"\vJoinRequest\x12\x10\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\"R\n" +
+	"\fJoinResponse\x12\x14\n" +
+	"\x05chain\x18\x01 \x03(\fR\x05chain\x12,\n" +
+	"\x06bundle\x18\x02 \x01(\v2\x14.authority.v1.BundleR\x06bundle\"\x12\n" +
+	"\x10GetBundleRequest\"\xac\x01\n" +
 	"\x11GetBundleResponse\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x14\n" +
 	"\x05roots\x18\x02 \x03(\fR\x05roots\x120\n" +
-	"\x14refresh_hint_seconds\x18\x03 \x01(\x03R\x12refreshHintSeconds2\xd6\x02\n" +
+	"\x14refresh_hint_seconds\x18\x03 \x01(\x03R\x12refreshHintSeconds\x12,\n" +
+	"\x06bundle\x18\x04 \x01(\v2\x14.authority.v1.BundleR\x06bundle\"\xd3\x01\n" +
+	"\x06Bundle\x12!\n" +
+	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
+	"\x05roots\x18\x03 \x03(\fR\x05roots\x12\x19\n" +
+	"\bjwt_keys\x18\x04 \x01(\fR\ajwtKeys\x12'\n" +
+	"\x0frevoked_issuers\x18\x05 \x03(\fR\x0erevokedIssuers\x120\n" +
+	"\x14refresh_hint_seconds\x18\x06 \x01(\x03R\x12refreshHintSeconds\"\x14\n" +
+	"\x12WatchBundleRequest\"C\n" +
+	"\x13WatchBundleResponse\x12,\n" +
+	"\x06bundle\x18\x01 \x01(\v2\x14.authority.v1.BundleR\x06bundle\"\x80\x01\n" +
+	"\x12ReportTrustRequest\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\fR\x06digest\x126\n" +
+	"\n" +
+	"handed_out\x18\x03 \x03(\v2\x17.authority.v1.HandedOutR\thandedOut\"Z\n" +
+	"\tHandedOut\x12\x1b\n" +
+	"\tspiffe_id\x18\x01 \x01(\tR\bspiffeId\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\fR\x06digest\x12\x18\n" +
+	"\astreams\x18\x03 \x01(\x05R\astreams\"\x15\n" +
+	"\x13ReportTrustResponse\"\x18\n" +
+	"\x16GetTrustReportsRequest\"\xe4\x01\n" +
+	"\x17GetTrustReportsResponse\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\fR\x06digest\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x120\n" +
+	"\x14refresh_hint_seconds\x18\x03 \x01(\x03R\x12refreshHintSeconds\x123\n" +
+	"\areports\x18\x04 \x03(\v2\x19.authority.v1.TrustReportR\areports\x12.\n" +
+	"\x04live\x18\x05 \x03(\v2\x1a.authority.v1.LiveIdentityR\x04live\"\xd1\x01\n" +
+	"\vTrustReport\x12\x19\n" +
+	"\bagent_id\x18\x01 \x01(\tR\aagentId\x12;\n" +
+	"\vreceived_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"receivedAt\x12\x1a\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\fR\x06digest\x126\n" +
+	"\n" +
+	"handed_out\x18\x05 \x03(\v2\x17.authority.v1.HandedOutR\thandedOut\"\xa3\x01\n" +
+	"\fLiveIdentity\x12\x1b\n" +
+	"\tspiffe_id\x18\x01 \x01(\tR\bspiffeId\x12\x1f\n" +
+	"\vroot_sha256\x18\x02 \x01(\fR\n" +
+	"rootSha256\x127\n" +
+	"\tnot_after\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x1c\n" +
+	"\trequester\x18\x04 \x01(\tR\trequester\"\x14\n" +
+	"\x12ListIssuersRequest\"\x97\x01\n" +
+	"\x13ListIssuersResponse\x12.\n" +
+	"\aissuers\x18\x01 \x03(\v2\x14.authority.v1.IssuerR\aissuers\x121\n" +
+	"\x06act_by\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05actBy\x12\x1d\n" +
+	"\n" +
+	"act_reason\x18\x03 \x01(\tR\tactReason\"\xe8\x02\n" +
+	"\x06Issuer\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x05R\n" +
+	"generation\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12/\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x19.authority.v1.IssuerStateR\x05state\x12;\n" +
+	"\vactive_from\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"activeFrom\x12=\n" +
+	"\fprepare_next\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vprepareNext\x127\n" +
+	"\tnot_after\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x1d\n" +
+	"\n" +
+	"key_sha256\x18\a \x01(\fR\tkeySha256\x12\x1f\n" +
+	"\vroot_sha256\x18\b \x01(\fR\n" +
+	"rootSha256\"8\n" +
+	"\x14PrepareIssuerRequest\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"w\n" +
+	"\x15PrepareIssuerResponse\x12\x10\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x05R\n" +
+	"generation\x12,\n" +
+	"\x06issuer\x18\x03 \x01(\v2\x14.authority.v1.IssuerR\x06issuer\"7\n" +
+	"\x15ActivateIssuerRequest\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x05R\n" +
+	"generation\"F\n" +
+	"\x16ActivateIssuerResponse\x12,\n" +
+	"\x06issuer\x18\x01 \x01(\v2\x14.authority.v1.IssuerR\x06issuer\"M\n" +
+	"\x13RevokeIssuerRequest\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x05R\n" +
+	"generation\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"D\n" +
+	"\x14RevokeIssuerResponse\x12,\n" +
+	"\x06issuer\x18\x01 \x01(\v2\x14.authority.v1.IssuerR\x06issuer*\xae\x01\n" +
+	"\vIssuerState\x12\x1c\n" +
+	"\x18ISSUER_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15ISSUER_STATE_PREPARED\x10\x01\x12\x17\n" +
+	"\x13ISSUER_STATE_ACTIVE\x10\x02\x12\x19\n" +
+	"\x15ISSUER_STATE_RETIRING\x10\x03\x12\x18\n" +
+	"\x14ISSUER_STATE_RETIRED\x10\x04\x12\x18\n" +
+	"\x14ISSUER_STATE_REVOKED\x10\x052\xe5\n" +
+	"\n" +
 	"\x10AuthorityService\x12g\n" +
-	"\x10IssueCertificate\x12%.authority.v1.IssueCertificateRequest\x1a&.authority.v1.IssueCertificateResponse\"\x04\xb8\x9a3\x01\x12U\n" +
-	"\tGetBundle\x12\x1e.authority.v1.GetBundleRequest\x1a\x1f.authority.v1.GetBundleResponse\"\a\xb8\x9a3\x01\x90\x02\x01\x1a\x81\x01\xe2\x9a3}\n" +
-	"\x13authority.requester\x12fAsk for certificates of identities other than its own, as the agent does for the processes it attests.B3Z1example.com/rolecall/gen/authority/v1;authorityv1b\x06proto3"
+	"\x10IssueCertificate\x12%.authority.v1.IssueCertificateRequest\x1a&.authority.v1.IssueCertificateResponse\"\x04\xb8\x9a3\x01\x12[\n" +
+	"\fIssueJwtSvid\x12!.authority.v1.IssueJwtSvidRequest\x1a\".authority.v1.IssueJwtSvidResponse\"\x04\xb8\x9a3\x01\x12C\n" +
+	"\x04Join\x12\x19.authority.v1.JoinRequest\x1a\x1a.authority.v1.JoinResponse\"\x04\xb8\x9a3\x01\x12U\n" +
+	"\tGetBundle\x12\x1e.authority.v1.GetBundleRequest\x1a\x1f.authority.v1.GetBundleResponse\"\a\xb8\x9a3\x01\x90\x02\x01\x12]\n" +
+	"\vWatchBundle\x12 .authority.v1.WatchBundleRequest\x1a!.authority.v1.WatchBundleResponse\"\a\xb8\x9a3\x01\x90\x02\x010\x01\x12n\n" +
+	"\vReportTrust\x12 .authority.v1.ReportTrustRequest\x1a!.authority.v1.ReportTrustResponse\"\x1a\xb2\x9a3\x13authority.requester\x90\x02\x02\x12v\n" +
+	"\x0fGetTrustReports\x12$.authority.v1.GetTrustReportsRequest\x1a%.authority.v1.GetTrustReportsResponse\"\x16\xb2\x9a3\x0fauthority.admin\x90\x02\x01\x12j\n" +
+	"\vListIssuers\x12 .authority.v1.ListIssuersRequest\x1a!.authority.v1.ListIssuersResponse\"\x16\xb2\x9a3\x0fauthority.admin\x90\x02\x01\x12p\n" +
+	"\rPrepareIssuer\x12\".authority.v1.PrepareIssuerRequest\x1a#.authority.v1.PrepareIssuerResponse\"\x16\xb2\x9a3\x0fauthority.admin\x90\x02\x02\x12s\n" +
+	"\x0eActivateIssuer\x12#.authority.v1.ActivateIssuerRequest\x1a$.authority.v1.ActivateIssuerResponse\"\x16\xb2\x9a3\x0fauthority.admin\x90\x02\x02\x12m\n" +
+	"\fRevokeIssuer\x12!.authority.v1.RevokeIssuerRequest\x1a\".authority.v1.RevokeIssuerResponse\"\x16\xb2\x9a3\x0fauthority.admin\x90\x02\x02\x1a\xe5\x01\xe2\x9a3}\n" +
+	"\x13authority.requester\x12fAsk for certificates of identities other than its own, as the agent does for the processes it attests.\xe2\x9a3`\n" +
+	"\x0fauthority.admin\x12MSee all issuers and what agents report; prepare, activate and revoke issuers.B3Z1example.com/rolecall/gen/authority/v1;authorityv1b\x06proto3"
 
 var (
 	file_authority_v1_authority_proto_rawDescOnce sync.Once
@@ -265,25 +1753,87 @@ func file_authority_v1_authority_proto_rawDescGZIP() []byte {
 	return file_authority_v1_authority_proto_rawDescData
 }
 
-var file_authority_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_authority_v1_authority_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_authority_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_authority_v1_authority_proto_goTypes = []any{
-	(*IssueCertificateRequest)(nil),  // 0: authority.v1.IssueCertificateRequest
-	(*IssueCertificateResponse)(nil), // 1: authority.v1.IssueCertificateResponse
-	(*GetBundleRequest)(nil),         // 2: authority.v1.GetBundleRequest
-	(*GetBundleResponse)(nil),        // 3: authority.v1.GetBundleResponse
-	(*timestamppb.Timestamp)(nil),    // 4: google.protobuf.Timestamp
+	(IssuerState)(0),                 // 0: authority.v1.IssuerState
+	(*IssueCertificateRequest)(nil),  // 1: authority.v1.IssueCertificateRequest
+	(*IssueCertificateResponse)(nil), // 2: authority.v1.IssueCertificateResponse
+	(*IssueJwtSvidRequest)(nil),      // 3: authority.v1.IssueJwtSvidRequest
+	(*IssueJwtSvidResponse)(nil),     // 4: authority.v1.IssueJwtSvidResponse
+	(*JoinRequest)(nil),              // 5: authority.v1.JoinRequest
+	(*JoinResponse)(nil),             // 6: authority.v1.JoinResponse
+	(*GetBundleRequest)(nil),         // 7: authority.v1.GetBundleRequest
+	(*GetBundleResponse)(nil),        // 8: authority.v1.GetBundleResponse
+	(*Bundle)(nil),                   // 9: authority.v1.Bundle
+	(*WatchBundleRequest)(nil),       // 10: authority.v1.WatchBundleRequest
+	(*WatchBundleResponse)(nil),      // 11: authority.v1.WatchBundleResponse
+	(*ReportTrustRequest)(nil),       // 12: authority.v1.ReportTrustRequest
+	(*HandedOut)(nil),                // 13: authority.v1.HandedOut
+	(*ReportTrustResponse)(nil),      // 14: authority.v1.ReportTrustResponse
+	(*GetTrustReportsRequest)(nil),   // 15: authority.v1.GetTrustReportsRequest
+	(*GetTrustReportsResponse)(nil),  // 16: authority.v1.GetTrustReportsResponse
+	(*TrustReport)(nil),              // 17: authority.v1.TrustReport
+	(*LiveIdentity)(nil),             // 18: authority.v1.LiveIdentity
+	(*ListIssuersRequest)(nil),       // 19: authority.v1.ListIssuersRequest
+	(*ListIssuersResponse)(nil),      // 20: authority.v1.ListIssuersResponse
+	(*Issuer)(nil),                   // 21: authority.v1.Issuer
+	(*PrepareIssuerRequest)(nil),     // 22: authority.v1.PrepareIssuerRequest
+	(*PrepareIssuerResponse)(nil),    // 23: authority.v1.PrepareIssuerResponse
+	(*ActivateIssuerRequest)(nil),    // 24: authority.v1.ActivateIssuerRequest
+	(*ActivateIssuerResponse)(nil),   // 25: authority.v1.ActivateIssuerResponse
+	(*RevokeIssuerRequest)(nil),      // 26: authority.v1.RevokeIssuerRequest
+	(*RevokeIssuerResponse)(nil),     // 27: authority.v1.RevokeIssuerResponse
+	(*timestamppb.Timestamp)(nil),    // 28: google.protobuf.Timestamp
 }
 var file_authority_v1_authority_proto_depIdxs = []int32{
-	4, // 0: authority.v1.IssueCertificateResponse.not_after:type_name -> google.protobuf.Timestamp
-	0, // 1: authority.v1.AuthorityService.IssueCertificate:input_type -> authority.v1.IssueCertificateRequest
-	2, // 2: authority.v1.AuthorityService.GetBundle:input_type -> authority.v1.GetBundleRequest
-	1, // 3: authority.v1.AuthorityService.IssueCertificate:output_type -> authority.v1.IssueCertificateResponse
-	3, // 4: authority.v1.AuthorityService.GetBundle:output_type -> authority.v1.GetBundleResponse
-	3, // [3:5] is the sub-list for method output_type
-	1, // [1:3] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	28, // 0: authority.v1.IssueCertificateResponse.not_after:type_name -> google.protobuf.Timestamp
+	28, // 1: authority.v1.IssueJwtSvidResponse.expires_at:type_name -> google.protobuf.Timestamp
+	9,  // 2: authority.v1.JoinResponse.bundle:type_name -> authority.v1.Bundle
+	9,  // 3: authority.v1.GetBundleResponse.bundle:type_name -> authority.v1.Bundle
+	9,  // 4: authority.v1.WatchBundleResponse.bundle:type_name -> authority.v1.Bundle
+	13, // 5: authority.v1.ReportTrustRequest.handed_out:type_name -> authority.v1.HandedOut
+	17, // 6: authority.v1.GetTrustReportsResponse.reports:type_name -> authority.v1.TrustReport
+	18, // 7: authority.v1.GetTrustReportsResponse.live:type_name -> authority.v1.LiveIdentity
+	28, // 8: authority.v1.TrustReport.received_at:type_name -> google.protobuf.Timestamp
+	13, // 9: authority.v1.TrustReport.handed_out:type_name -> authority.v1.HandedOut
+	28, // 10: authority.v1.LiveIdentity.not_after:type_name -> google.protobuf.Timestamp
+	21, // 11: authority.v1.ListIssuersResponse.issuers:type_name -> authority.v1.Issuer
+	28, // 12: authority.v1.ListIssuersResponse.act_by:type_name -> google.protobuf.Timestamp
+	0,  // 13: authority.v1.Issuer.state:type_name -> authority.v1.IssuerState
+	28, // 14: authority.v1.Issuer.active_from:type_name -> google.protobuf.Timestamp
+	28, // 15: authority.v1.Issuer.prepare_next:type_name -> google.protobuf.Timestamp
+	28, // 16: authority.v1.Issuer.not_after:type_name -> google.protobuf.Timestamp
+	21, // 17: authority.v1.PrepareIssuerResponse.issuer:type_name -> authority.v1.Issuer
+	21, // 18: authority.v1.ActivateIssuerResponse.issuer:type_name -> authority.v1.Issuer
+	21, // 19: authority.v1.RevokeIssuerResponse.issuer:type_name -> authority.v1.Issuer
+	1,  // 20: authority.v1.AuthorityService.IssueCertificate:input_type -> authority.v1.IssueCertificateRequest
+	3,  // 21: authority.v1.AuthorityService.IssueJwtSvid:input_type -> authority.v1.IssueJwtSvidRequest
+	5,  // 22: authority.v1.AuthorityService.Join:input_type -> authority.v1.JoinRequest
+	7,  // 23: authority.v1.AuthorityService.GetBundle:input_type -> authority.v1.GetBundleRequest
+	10, // 24: authority.v1.AuthorityService.WatchBundle:input_type -> authority.v1.WatchBundleRequest
+	12, // 25: authority.v1.AuthorityService.ReportTrust:input_type -> authority.v1.ReportTrustRequest
+	15, // 26: authority.v1.AuthorityService.GetTrustReports:input_type -> authority.v1.GetTrustReportsRequest
+	19, // 27: authority.v1.AuthorityService.ListIssuers:input_type -> authority.v1.ListIssuersRequest
+	22, // 28: authority.v1.AuthorityService.PrepareIssuer:input_type -> authority.v1.PrepareIssuerRequest
+	24, // 29: authority.v1.AuthorityService.ActivateIssuer:input_type -> authority.v1.ActivateIssuerRequest
+	26, // 30: authority.v1.AuthorityService.RevokeIssuer:input_type -> authority.v1.RevokeIssuerRequest
+	2,  // 31: authority.v1.AuthorityService.IssueCertificate:output_type -> authority.v1.IssueCertificateResponse
+	4,  // 32: authority.v1.AuthorityService.IssueJwtSvid:output_type -> authority.v1.IssueJwtSvidResponse
+	6,  // 33: authority.v1.AuthorityService.Join:output_type -> authority.v1.JoinResponse
+	8,  // 34: authority.v1.AuthorityService.GetBundle:output_type -> authority.v1.GetBundleResponse
+	11, // 35: authority.v1.AuthorityService.WatchBundle:output_type -> authority.v1.WatchBundleResponse
+	14, // 36: authority.v1.AuthorityService.ReportTrust:output_type -> authority.v1.ReportTrustResponse
+	16, // 37: authority.v1.AuthorityService.GetTrustReports:output_type -> authority.v1.GetTrustReportsResponse
+	20, // 38: authority.v1.AuthorityService.ListIssuers:output_type -> authority.v1.ListIssuersResponse
+	23, // 39: authority.v1.AuthorityService.PrepareIssuer:output_type -> authority.v1.PrepareIssuerResponse
+	25, // 40: authority.v1.AuthorityService.ActivateIssuer:output_type -> authority.v1.ActivateIssuerResponse
+	27, // 41: authority.v1.AuthorityService.RevokeIssuer:output_type -> authority.v1.RevokeIssuerResponse
+	31, // [31:42] is the sub-list for method output_type
+	20, // [20:31] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_authority_v1_authority_proto_init() }
@@ -296,13 +1846,14 @@ func file_authority_v1_authority_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_authority_v1_authority_proto_rawDesc), len(file_authority_v1_authority_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   4,
+			NumEnums:      1,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_authority_v1_authority_proto_goTypes,
 		DependencyIndexes: file_authority_v1_authority_proto_depIdxs,
+		EnumInfos:         file_authority_v1_authority_proto_enumTypes,
 		MessageInfos:      file_authority_v1_authority_proto_msgTypes,
 	}.Build()
 	File_authority_v1_authority_proto = out.File

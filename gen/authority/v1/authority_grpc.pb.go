@@ -22,7 +22,16 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	AuthorityService_IssueCertificate_FullMethodName = "/authority.v1.AuthorityService/IssueCertificate"
+	AuthorityService_IssueJwtSvid_FullMethodName     = "/authority.v1.AuthorityService/IssueJwtSvid"
+	AuthorityService_Join_FullMethodName             = "/authority.v1.AuthorityService/Join"
 	AuthorityService_GetBundle_FullMethodName        = "/authority.v1.AuthorityService/GetBundle"
+	AuthorityService_WatchBundle_FullMethodName      = "/authority.v1.AuthorityService/WatchBundle"
+	AuthorityService_ReportTrust_FullMethodName      = "/authority.v1.AuthorityService/ReportTrust"
+	AuthorityService_GetTrustReports_FullMethodName  = "/authority.v1.AuthorityService/GetTrustReports"
+	AuthorityService_ListIssuers_FullMethodName      = "/authority.v1.AuthorityService/ListIssuers"
+	AuthorityService_PrepareIssuer_FullMethodName    = "/authority.v1.AuthorityService/PrepareIssuer"
+	AuthorityService_ActivateIssuer_FullMethodName   = "/authority.v1.AuthorityService/ActivateIssuer"
+	AuthorityService_RevokeIssuer_FullMethodName     = "/authority.v1.AuthorityService/RevokeIssuer"
 )
 
 // AuthorityServiceClient is the client API for AuthorityService service.
@@ -32,10 +41,34 @@ const (
 // AuthorityService is the only holder of the issuer key.
 type AuthorityServiceClient interface {
 	// IssueCertificate signs one certificate. A workload renews its own identity with a CSR over a new key; any other
-	// identity needs the role authority.requester and must be one that requesters may ask for.
+	// identity needs the role authority.requester and must be one that the requester's registration allows.
 	IssueCertificate(ctx context.Context, in *IssueCertificateRequest, opts ...grpc.CallOption) (*IssueCertificateResponse, error)
+	// IssueJwtSvid signs one JWT-SVID, under the same rule: the own identity, or one that the registration allows.
+	IssueJwtSvid(ctx context.Context, in *IssueJwtSvidRequest, opts ...grpc.CallOption) (*IssueJwtSvidResponse, error)
+	// Join turns a ticket into the first certificate of another machine's agent. The caller is a workload whose
+	// certificate is the ticket, spiffe://TRUST-DOMAIN/join/NAME; what it gets is spiffe://TRUST-DOMAIN/agent/NAME, over
+	// the key of the CSR. A ticket is good for one key: the first that comes.
+	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
 	// GetBundle returns the roots of the trust domain.
 	GetBundle(ctx context.Context, in *GetBundleRequest, opts ...grpc.CallOption) (*GetBundleResponse, error)
+	// WatchBundle sends the bundle at once, and again whenever it or the revoked issuers change.
+	WatchBundle(ctx context.Context, in *WatchBundleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchBundleResponse], error)
+	// ReportTrust tells which bundle an agent has handed to whom. An agent reports after each change, and at each refresh
+	// hint; the latest report of each agent counts.
+	ReportTrust(ctx context.Context, in *ReportTrustRequest, opts ...grpc.CallOption) (*ReportTrustResponse, error)
+	// GetTrustReports returns what agents have reported, which identities hold certificates that have not expired, and how
+	// far the replacement of a root is.
+	GetTrustReports(ctx context.Context, in *GetTrustReportsRequest, opts ...grpc.CallOption) (*GetTrustReportsResponse, error)
+	// ListIssuers returns every issuer, oldest first, and when somebody must act.
+	ListIssuers(ctx context.Context, in *ListIssuersRequest, opts ...grpc.CallOption) (*ListIssuersResponse, error)
+	// PrepareIssuer makes the next issuer, in two steps between which the CSR is carried to the root: without a
+	// certificate it answers with the CSR over a key that stays here, the same one until it is used; with the certificate
+	// that the root signed, it puts the issuer in place.
+	PrepareIssuer(ctx context.Context, in *PrepareIssuerRequest, opts ...grpc.CallOption) (*PrepareIssuerResponse, error)
+	// ActivateIssuer lets a prepared issuer sign from now on, before its turn.
+	ActivateIssuer(ctx context.Context, in *ActivateIssuerRequest, opts ...grpc.CallOption) (*ActivateIssuerResponse, error)
+	// RevokeIssuer stops an issuer for good, deletes its key, and has every leaf under it renewed at once.
+	RevokeIssuer(ctx context.Context, in *RevokeIssuerRequest, opts ...grpc.CallOption) (*RevokeIssuerResponse, error)
 }
 
 type authorityServiceClient struct {
@@ -56,10 +89,109 @@ func (c *authorityServiceClient) IssueCertificate(ctx context.Context, in *Issue
 	return out, nil
 }
 
+func (c *authorityServiceClient) IssueJwtSvid(ctx context.Context, in *IssueJwtSvidRequest, opts ...grpc.CallOption) (*IssueJwtSvidResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IssueJwtSvidResponse)
+	err := c.cc.Invoke(ctx, AuthorityService_IssueJwtSvid_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authorityServiceClient) Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JoinResponse)
+	err := c.cc.Invoke(ctx, AuthorityService_Join_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *authorityServiceClient) GetBundle(ctx context.Context, in *GetBundleRequest, opts ...grpc.CallOption) (*GetBundleResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetBundleResponse)
 	err := c.cc.Invoke(ctx, AuthorityService_GetBundle_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authorityServiceClient) WatchBundle(ctx context.Context, in *WatchBundleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchBundleResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AuthorityService_ServiceDesc.Streams[0], AuthorityService_WatchBundle_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchBundleRequest, WatchBundleResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AuthorityService_WatchBundleClient = grpc.ServerStreamingClient[WatchBundleResponse]
+
+func (c *authorityServiceClient) ReportTrust(ctx context.Context, in *ReportTrustRequest, opts ...grpc.CallOption) (*ReportTrustResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportTrustResponse)
+	err := c.cc.Invoke(ctx, AuthorityService_ReportTrust_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authorityServiceClient) GetTrustReports(ctx context.Context, in *GetTrustReportsRequest, opts ...grpc.CallOption) (*GetTrustReportsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetTrustReportsResponse)
+	err := c.cc.Invoke(ctx, AuthorityService_GetTrustReports_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authorityServiceClient) ListIssuers(ctx context.Context, in *ListIssuersRequest, opts ...grpc.CallOption) (*ListIssuersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListIssuersResponse)
+	err := c.cc.Invoke(ctx, AuthorityService_ListIssuers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authorityServiceClient) PrepareIssuer(ctx context.Context, in *PrepareIssuerRequest, opts ...grpc.CallOption) (*PrepareIssuerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PrepareIssuerResponse)
+	err := c.cc.Invoke(ctx, AuthorityService_PrepareIssuer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authorityServiceClient) ActivateIssuer(ctx context.Context, in *ActivateIssuerRequest, opts ...grpc.CallOption) (*ActivateIssuerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ActivateIssuerResponse)
+	err := c.cc.Invoke(ctx, AuthorityService_ActivateIssuer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authorityServiceClient) RevokeIssuer(ctx context.Context, in *RevokeIssuerRequest, opts ...grpc.CallOption) (*RevokeIssuerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeIssuerResponse)
+	err := c.cc.Invoke(ctx, AuthorityService_RevokeIssuer_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -73,10 +205,34 @@ func (c *authorityServiceClient) GetBundle(ctx context.Context, in *GetBundleReq
 // AuthorityService is the only holder of the issuer key.
 type AuthorityServiceServer interface {
 	// IssueCertificate signs one certificate. A workload renews its own identity with a CSR over a new key; any other
-	// identity needs the role authority.requester and must be one that requesters may ask for.
+	// identity needs the role authority.requester and must be one that the requester's registration allows.
 	IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateResponse, error)
+	// IssueJwtSvid signs one JWT-SVID, under the same rule: the own identity, or one that the registration allows.
+	IssueJwtSvid(context.Context, *IssueJwtSvidRequest) (*IssueJwtSvidResponse, error)
+	// Join turns a ticket into the first certificate of another machine's agent. The caller is a workload whose
+	// certificate is the ticket, spiffe://TRUST-DOMAIN/join/NAME; what it gets is spiffe://TRUST-DOMAIN/agent/NAME, over
+	// the key of the CSR. A ticket is good for one key: the first that comes.
+	Join(context.Context, *JoinRequest) (*JoinResponse, error)
 	// GetBundle returns the roots of the trust domain.
 	GetBundle(context.Context, *GetBundleRequest) (*GetBundleResponse, error)
+	// WatchBundle sends the bundle at once, and again whenever it or the revoked issuers change.
+	WatchBundle(*WatchBundleRequest, grpc.ServerStreamingServer[WatchBundleResponse]) error
+	// ReportTrust tells which bundle an agent has handed to whom. An agent reports after each change, and at each refresh
+	// hint; the latest report of each agent counts.
+	ReportTrust(context.Context, *ReportTrustRequest) (*ReportTrustResponse, error)
+	// GetTrustReports returns what agents have reported, which identities hold certificates that have not expired, and how
+	// far the replacement of a root is.
+	GetTrustReports(context.Context, *GetTrustReportsRequest) (*GetTrustReportsResponse, error)
+	// ListIssuers returns every issuer, oldest first, and when somebody must act.
+	ListIssuers(context.Context, *ListIssuersRequest) (*ListIssuersResponse, error)
+	// PrepareIssuer makes the next issuer, in two steps between which the CSR is carried to the root: without a
+	// certificate it answers with the CSR over a key that stays here, the same one until it is used; with the certificate
+	// that the root signed, it puts the issuer in place.
+	PrepareIssuer(context.Context, *PrepareIssuerRequest) (*PrepareIssuerResponse, error)
+	// ActivateIssuer lets a prepared issuer sign from now on, before its turn.
+	ActivateIssuer(context.Context, *ActivateIssuerRequest) (*ActivateIssuerResponse, error)
+	// RevokeIssuer stops an issuer for good, deletes its key, and has every leaf under it renewed at once.
+	RevokeIssuer(context.Context, *RevokeIssuerRequest) (*RevokeIssuerResponse, error)
 	mustEmbedUnimplementedAuthorityServiceServer()
 }
 
@@ -90,8 +246,35 @@ type UnimplementedAuthorityServiceServer struct{}
 func (UnimplementedAuthorityServiceServer) IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method IssueCertificate not implemented")
 }
+func (UnimplementedAuthorityServiceServer) IssueJwtSvid(context.Context, *IssueJwtSvidRequest) (*IssueJwtSvidResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method IssueJwtSvid not implemented")
+}
+func (UnimplementedAuthorityServiceServer) Join(context.Context, *JoinRequest) (*JoinResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Join not implemented")
+}
 func (UnimplementedAuthorityServiceServer) GetBundle(context.Context, *GetBundleRequest) (*GetBundleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetBundle not implemented")
+}
+func (UnimplementedAuthorityServiceServer) WatchBundle(*WatchBundleRequest, grpc.ServerStreamingServer[WatchBundleResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchBundle not implemented")
+}
+func (UnimplementedAuthorityServiceServer) ReportTrust(context.Context, *ReportTrustRequest) (*ReportTrustResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReportTrust not implemented")
+}
+func (UnimplementedAuthorityServiceServer) GetTrustReports(context.Context, *GetTrustReportsRequest) (*GetTrustReportsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetTrustReports not implemented")
+}
+func (UnimplementedAuthorityServiceServer) ListIssuers(context.Context, *ListIssuersRequest) (*ListIssuersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListIssuers not implemented")
+}
+func (UnimplementedAuthorityServiceServer) PrepareIssuer(context.Context, *PrepareIssuerRequest) (*PrepareIssuerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PrepareIssuer not implemented")
+}
+func (UnimplementedAuthorityServiceServer) ActivateIssuer(context.Context, *ActivateIssuerRequest) (*ActivateIssuerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ActivateIssuer not implemented")
+}
+func (UnimplementedAuthorityServiceServer) RevokeIssuer(context.Context, *RevokeIssuerRequest) (*RevokeIssuerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeIssuer not implemented")
 }
 func (UnimplementedAuthorityServiceServer) mustEmbedUnimplementedAuthorityServiceServer() {}
 func (UnimplementedAuthorityServiceServer) testEmbeddedByValue()                          {}
@@ -132,6 +315,42 @@ func _AuthorityService_IssueCertificate_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AuthorityService_IssueJwtSvid_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IssueJwtSvidRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServiceServer).IssueJwtSvid(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthorityService_IssueJwtSvid_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServiceServer).IssueJwtSvid(ctx, req.(*IssueJwtSvidRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuthorityService_Join_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JoinRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServiceServer).Join(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthorityService_Join_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServiceServer).Join(ctx, req.(*JoinRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AuthorityService_GetBundle_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetBundleRequest)
 	if err := dec(in); err != nil {
@@ -150,6 +369,125 @@ func _AuthorityService_GetBundle_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AuthorityService_WatchBundle_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchBundleRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AuthorityServiceServer).WatchBundle(m, &grpc.GenericServerStream[WatchBundleRequest, WatchBundleResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AuthorityService_WatchBundleServer = grpc.ServerStreamingServer[WatchBundleResponse]
+
+func _AuthorityService_ReportTrust_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportTrustRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServiceServer).ReportTrust(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthorityService_ReportTrust_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServiceServer).ReportTrust(ctx, req.(*ReportTrustRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuthorityService_GetTrustReports_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetTrustReportsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServiceServer).GetTrustReports(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthorityService_GetTrustReports_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServiceServer).GetTrustReports(ctx, req.(*GetTrustReportsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuthorityService_ListIssuers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListIssuersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServiceServer).ListIssuers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthorityService_ListIssuers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServiceServer).ListIssuers(ctx, req.(*ListIssuersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuthorityService_PrepareIssuer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PrepareIssuerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServiceServer).PrepareIssuer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthorityService_PrepareIssuer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServiceServer).PrepareIssuer(ctx, req.(*PrepareIssuerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuthorityService_ActivateIssuer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ActivateIssuerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServiceServer).ActivateIssuer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthorityService_ActivateIssuer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServiceServer).ActivateIssuer(ctx, req.(*ActivateIssuerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuthorityService_RevokeIssuer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeIssuerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServiceServer).RevokeIssuer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthorityService_RevokeIssuer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServiceServer).RevokeIssuer(ctx, req.(*RevokeIssuerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AuthorityService_ServiceDesc is the grpc.ServiceDesc for AuthorityService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -162,10 +500,48 @@ var AuthorityService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AuthorityService_IssueCertificate_Handler,
 		},
 		{
+			MethodName: "IssueJwtSvid",
+			Handler:    _AuthorityService_IssueJwtSvid_Handler,
+		},
+		{
+			MethodName: "Join",
+			Handler:    _AuthorityService_Join_Handler,
+		},
+		{
 			MethodName: "GetBundle",
 			Handler:    _AuthorityService_GetBundle_Handler,
 		},
+		{
+			MethodName: "ReportTrust",
+			Handler:    _AuthorityService_ReportTrust_Handler,
+		},
+		{
+			MethodName: "GetTrustReports",
+			Handler:    _AuthorityService_GetTrustReports_Handler,
+		},
+		{
+			MethodName: "ListIssuers",
+			Handler:    _AuthorityService_ListIssuers_Handler,
+		},
+		{
+			MethodName: "PrepareIssuer",
+			Handler:    _AuthorityService_PrepareIssuer_Handler,
+		},
+		{
+			MethodName: "ActivateIssuer",
+			Handler:    _AuthorityService_ActivateIssuer_Handler,
+		},
+		{
+			MethodName: "RevokeIssuer",
+			Handler:    _AuthorityService_RevokeIssuer_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchBundle",
+			Handler:       _AuthorityService_WatchBundle_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "authority/v1/authority.proto",
 }

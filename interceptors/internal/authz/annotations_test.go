@@ -30,7 +30,7 @@ func TestAnnotationsReadTheSameHoweverTheDescriptorWasMade(t *testing.T) {
 			if err != nil {
 				t.Fatalf("compile: %v", err)
 			}
-			wantEqual(t, table.RoleNames(), []string{"ledger.admin", "ledger.reader", "ledger.writer", RoleReflector})
+			wantEqual(t, table.RoleNames(), []string{"ledger.admin", "ledger.reader", "ledger.writer", RoleAdmin, RoleReflector})
 			got := map[string][]string{}
 			for _, m := range table.Methods() {
 				got[m.Full] = m.Roles

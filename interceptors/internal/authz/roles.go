@@ -21,10 +21,13 @@ type definitions struct {
 // defineRoles reads the definitions of the given owners and hands every problem to report.
 func defineRoles(services []protoreflect.ServiceDescriptor, owners map[string]bool, report func(Problem)) *definitions {
 	d := &definitions{
-		roles:  map[string]Role{RoleReflector: reflectorRole},
-		by:     map[string]string{RoleReflector: "rolecall itself"},
+		roles:  map[string]Role{},
+		by:     map[string]string{},
 		linked: map[string]bool{},
 		failed: map[string]bool{},
+	}
+	for _, role := range builtinRoles {
+		d.roles[role.Name], d.by[role.Name] = role, "rolecall itself"
 	}
 	for _, s := range services {
 		owner := ownerOfPackage(s.ParentFile().Package())

@@ -98,7 +98,7 @@ func TestAForeignServiceStartsOnceThePrintedAllowIsGiven(t *testing.T) {
 	if table, err = Compile(info, nil, allow, nil); err != nil {
 		t.Fatalf("with a role of the service's own for each method, %v: %v", allow, err)
 	}
-	wantEqual(t, table.RoleNames(), []string{"raw.caller", "raw.getter", RoleReflector})
+	wantEqual(t, table.RoleNames(), []string{"raw.caller", "raw.getter", RoleAdmin, RoleReflector})
 }
 
 func TestEveryProblemIsToldOnceAndInOrder(t *testing.T) {
