@@ -2,10 +2,12 @@ package pki
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -57,6 +59,28 @@ func NewBundle(roots []*x509.Certificate) (*x509bundle.Bundle, error) {
 		domain = td
 	}
 	return x509bundle.FromX509Authorities(domain, roots), nil
+}
+
+// BundleDigest returns one number for a set of roots: agents and services report it, so that an operator can see who
+// trusts what. The order of the roots and repetitions do not matter; any other difference does.
+func BundleDigest(roots []*x509.Certificate) [sha256.Size]byte {
+	sums := make([][sha256.Size]byte, len(roots))
+	for i, root := range roots {
+		sums[i] = sha256.Sum256(root.Raw)
+	}
+	return DigestOf(sums)
+}
+
+// DigestOf is BundleDigest for who knows only the SHA-256 sums of the roots' certificates (DER): the SHA-256 over the
+// ascending sums, each once.
+func DigestOf(rootSHA256 [][sha256.Size]byte) [sha256.Size]byte {
+	sorted := slices.Clone(rootSHA256)
+	slices.SortFunc(sorted, func(a, b [sha256.Size]byte) int { return bytes.Compare(a[:], b[:]) })
+	all := sha256.New()
+	for _, sum := range slices.Compact(sorted) {
+		all.Write(sum[:])
+	}
+	return [sha256.Size]byte(all.Sum(nil))
 }
 
 // readCertificates reads a PEM file that holds certificates and nothing else.

@@ -1,13 +1,9 @@
 package pki
 
 import (
-	"bytes"
-	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -28,21 +24,29 @@ type Config struct {
 	IssuerLife  time.Duration    // 7 days if zero
 	LeafLife    time.Duration    // the longest leaf that will be asked for; 24 h if zero; a sixth of IssuerLife at most
 	P384        bool             // for a root that is made now
-	Passphrase  []byte           // of the root; nil: root/passphrase, which is made with the root
+	Passphrase  Secret           // of the root; nil: root/passphrase, which is made with the root
 	Now         func() time.Time // the wall clock if nil
 }
 
-// CA is a certificate authority with its root at hand, as in `rolecall up`. Safe for concurrent use; only one process at a
-// time may have a directory open as a CA.
+// CA is a certificate authority with its root at hand, as in `rolecall up`. Its root may have been carried away: then it
+// signs with the issuers that there are, and the next one comes from the root's machine. Safe for concurrent use, also by
+// several processes that have the directory open.
 type CA struct {
-	root    *Root
-	issuers *Issuers
-	life    time.Duration
-	rotate  sync.Mutex
+	dir        string
+	passphrase func() []byte // a func, so that nothing that prints a CA shows it
+	issuers    *Issuers
+	life       time.Duration
+
+	rotate sync.Mutex // one Rotate at a time
+	mu     sync.Mutex
+	root   *Root            // that signs issuers now; nil: not at hand; under mu
+	opened map[Digest]*Root // by certificate; under rotate
 }
 
 // OpenOrCreate opens the certificate authority in dir, or makes it with its first issuer if there is none; created tells
-// which. An interrupted creation is completed by the next call.
+// which. An interrupted creation, or an interrupted replacement of its root, is completed by the next call. Where the
+// root is not at hand (its folder or key was carried away) but its authority is, the result is a CA without a root; it is
+// an error only if nothing can be signed, and the error says what the operator has to do.
 func OpenOrCreate(dir string, c Config) (ca *CA, created bool, err error) {
 	if c.IssuerLife == 0 {
 		c.IssuerLife = DefaultIssuerLife
@@ -53,119 +57,86 @@ func OpenOrCreate(dir string, c Config) (ca *CA, created bool, err error) {
 	if err := CheckLives(c.LeafLife, c.IssuerLife); err != nil {
 		return nil, false, err
 	}
-	root, created, err := openOrCreateRoot(filepath.Join(dir, RootDir), c)
+	authority := filepath.Join(dir, AuthorityDir)
+	there, err := authorityExists(authority)
 	if err != nil {
 		return nil, false, err
 	}
-	root.now = clock(c.Now)
-	if td := root.TrustDomain(); !c.TrustDomain.IsZero() && td != c.TrustDomain {
-		return nil, false, fmt.Errorf("%s holds the certificate authority of %s, not of %s; choose another directory or trust domain", dir, td, c.TrustDomain)
-	}
-	authority := filepath.Join(dir, AuthorityDir)
-	if err := prepareAuthority(authority, root); err != nil {
-		return nil, false, fmt.Errorf("prepare %s: %w", authority, err)
+	opened := map[Digest]*Root{}
+	if !there {
+		root, made, err := create(dir, c)
+		if err != nil {
+			return nil, false, err
+		}
+		opened[certDigest(root.cert)], created = root, made
 	}
 	issuers, err := OpenIssuers(authority, c.Now)
 	if err != nil {
 		return nil, false, err
 	}
-	if err := checkBundledRoot(root.cert, issuers.state.Load().bundle.X509Authorities()); err != nil {
-		return nil, false, fmt.Errorf("%s: %w", authority, err)
+	if td := issuers.TrustDomain(); !c.TrustDomain.IsZero() && td != c.TrustDomain {
+		return nil, false, fmt.Errorf("%s holds the certificate authority of %s, not of %s; choose another directory or trust domain", dir, td, c.TrustDomain)
 	}
-	ca = &CA{root: root, issuers: issuers, life: c.IssuerLife}
-	_, err = ca.Rotate()
-	return ca, created, err
+	ca = &CA{dir: dir, passphrase: func() []byte { return c.Passphrase }, issuers: issuers, life: c.IssuerLife, opened: opened}
+	return ca, created, ca.start()
 }
 
-func openOrCreateRoot(dir string, c Config) (*Root, bool, error) {
-	_, err := os.Stat(filepath.Join(dir, rootCertFile))
-	if err == nil {
-		if c.Passphrase == nil {
-			if c.Passphrase, err = ReadPassphrase(dir); err != nil {
-				return nil, false, err
-			}
+// authorityExists tells whether there is an online half, even one without a bundle yet.
+func authorityExists(dir string) (bool, error) {
+	for _, name := range []string{bundleFile, stateFile} {
+		_, err := os.Stat(filepath.Join(dir, name))
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return err == nil, err
 		}
-		root, err := OpenRoot(dir, c.Passphrase)
-		return root, false, err
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	return false, nil
+}
+
+// create makes both halves of a certificate authority, or the online half of a root that is there.
+func create(dir string, c Config) (root *Root, created bool, err error) {
+	options := RootOptions{TrustDomain: c.TrustDomain, P384: c.P384, Now: c.Now}
+	root, created, err = openOrCreateRoot(filepath.Join(dir, RootDir), c.Passphrase, options)
+	if err != nil {
 		return nil, false, err
 	}
-	extra := map[string][]byte{}
-	if c.Passphrase == nil {
-		c.Passphrase = []byte(rand.Text())
-		extra[passphraseFile] = append(bytes.Clone(c.Passphrase), '\n')
+	root.now = clock(c.Now)
+	if td := root.TrustDomain(); !c.TrustDomain.IsZero() && td != c.TrustDomain {
+		return nil, false, fmt.Errorf("%s holds the root of %s, not of %s; choose another directory or trust domain", dir, td, c.TrustDomain)
 	}
-	root, err := createRoot(dir, c.Passphrase, RootOptions{TrustDomain: c.TrustDomain, P384: c.P384, Now: c.Now}, extra)
-	return root, true, err
+	authority := filepath.Join(dir, AuthorityDir)
+	err = prepareAuthority(authority)
+	if err == nil {
+		err = createFile(filepath.Join(authority, bundleFile), encodeCertificates(root.cert), 0o644)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, false, fmt.Errorf("prepare %s: %w", authority, err)
+	}
+	return root, created, nil
 }
 
-// prepareAuthority makes what an authority's directory lacks: its bundle and the credential of its keys.
-func prepareAuthority(dir string, root *Root) error {
-	if err := os.MkdirAll(filepath.Join(dir, issuersDir), 0o700); err != nil {
+// start makes the first issuer. That the next one cannot be made is no reason not to start while one can sign: Rotate is
+// called again and again, and says why. A wrong passphrase is told at once, since somebody is there who gave it.
+func (ca *CA) start() error {
+	_, err := ca.Rotate()
+	if errors.Is(err, ErrPassphrase) {
 		return err
 	}
-	err := createFile(filepath.Join(dir, bundleFile), encodeCertificates(root.cert), 0o644)
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	if activeIssuer(ca.issuers.state.Load().issuers, ca.issuers.now()) != nil {
+		return nil
 	}
-	err = createFile(filepath.Join(dir, credentialFile), []byte(rand.Text()+rand.Text()+"\n"), 0o600)
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
+	by := ca.issuers.ActBy()
+	return errors.Join(fmt.Errorf("%s: nothing can be signed: %s; what to do: %s", ca.dir, by.Reason, by.Command), ca.checkRoot(), err)
 }
 
-// Root returns the root.
-func (ca *CA) Root() *Root { return ca.root }
+// Root returns the root that signs issuers now, nil if it is not at hand.
+func (ca *CA) Root() *Root {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	return ca.root
+}
+
+// HasRoot tells whether the root that signs issuers is at hand, so that issuers are made in time without anybody.
+func (ca *CA) HasRoot() bool { return ca.Root() != nil }
 
 // Issuers returns the issuers, which sign.
 func (ca *CA) Issuers() *Issuers { return ca.issuers }
-
-// Rotate makes the next issuer if it is due by the wall clock, and deletes the keys of those that have expired. Calling it
-// too often does nothing; calling it late (the machine slept) does then what was due.
-func (ca *CA) Rotate() (made bool, err error) {
-	ca.rotate.Lock()
-	defer ca.rotate.Unlock()
-	if err := ca.issuers.Refresh(); err != nil {
-		return false, err
-	}
-	existing := ca.issuers.state.Load().issuers
-	if rotationDue(existing, ca.life, ca.root.cert, ca.issuers.now()) {
-		generation := 1
-		if len(existing) > 0 {
-			generation = existing[len(existing)-1].Generation + 1
-		}
-		issuer, err := ca.root.newIssuer(generation, ca.life)
-		if err != nil {
-			return false, err
-		}
-		if err := ca.issuers.add(issuer); err != nil {
-			return false, err
-		}
-		made = true
-	}
-	return made, ca.issuers.Retire()
-}
-
-// KeepRotated calls Rotate until ctx ends, often enough for issuers of a few minutes; failures are logged and tried again.
-func (ca *CA) KeepRotated(ctx context.Context, log *slog.Logger) {
-	tick := time.NewTicker(min(max(ca.life/60, time.Second), time.Minute))
-	defer tick.Stop()
-	for {
-		made, err := ca.Rotate()
-		switch {
-		case err != nil && ctx.Err() == nil:
-			log.Error("issuers could not be rotated", "error", err)
-		case made:
-			list := ca.issuers.Status()
-			next := list[len(list)-1]
-			log.Info("next issuer prepared", "subject", next.Subject, "active_from", next.ActiveFrom, "not_after", next.NotAfter)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}

@@ -20,7 +20,7 @@ import (
 
 func TestANewAuthorityLiesInTwoHalvesAndIsOpenedAgain(t *testing.T) {
 	t.Parallel()
-	ca, dir := newCA(t, pki.Config{})
+	ca, dir := createCA(t, pki.Config{})
 	var files []string
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -43,7 +43,8 @@ func TestANewAuthorityLiesInTwoHalvesAndIsOpenedAgain(t *testing.T) {
 	}
 	want := []string{
 		"drwx------ .", "drwx------ authority", "-rw-r--r-- authority/bundle.pem", "-rw------- authority/credential",
-		"drwx------ authority/issuers", "-rw------- authority/issuers/0001.pem",
+		"drwx------ authority/issuers", "-rw------- authority/issuers/0001.pem", "-rw------- authority/lock",
+		"-rw------- authority/state.json",
 		"drwx------ root", "-rw------- root/passphrase", "-rw-r--r-- root/root.crt", "-rw------- root/root.key",
 	}
 	if runtime.GOOS != "windows" {

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -178,17 +179,37 @@ func TestAttacksOnTheCSRGate(t *testing.T) {
 		{"an e-mail name", with(func(_ *testing.T, r *x509.CertificateRequest) { r.EmailAddresses = []string{"alice@mesh.local"} }), "kind 1"},
 		{"a name of a kind that parsers pass over", withSAN(generalName(6, id), generalName(8, "*")), "kind 8"},
 		{"an IPv6 zone", withSAN(generalName(6, id), generalName(7, "fe80::1%eth0")), ""}, // refused by the parser
+		{"an IPv6 zone as DNS name", withSAN(generalName(6, id), generalName(2, "fe80::1%eth0")), "character other than"},
+		{"an IPv6 zone in the trust domain", withURI("spiffe://[fe80::1%25eth0]/service/ledger"), "URI name"},
+		{"an embedded NUL in the path", withURI("spiffe://mesh.local/service/led\x00ger"), ""}, // refused by the parser
+		{"an embedded NUL in the trust domain", withURI("spiffe://mesh.local\x00.eve.local/service/ledger"), ""},
+		{"the unspecified IP address", with(func(_ *testing.T, r *x509.CertificateRequest) { r.IPAddresses = []net.IP{net.IPv6zero} }), "cannot be that of a server"},
+		{"an IPv4 address written as IPv6 beside itself", withSAN(generalName(6, id), generalName(7, "\x7f\x00\x00\x01"), generalName(7, string(net.IPv4(127, 0, 0, 1)))), "occurs twice"},
 		{"5,000 SANs", with(func(_ *testing.T, r *x509.CertificateRequest) {
 			for i := range 5000 {
 				r.DNSNames = append(r.DNSNames, fmt.Sprintf("a%d", i))
 			}
 		}), "16384 at most"},
+		{"5,000 SANs that fit in 16 KB", withSAN(append(slices.Repeat([]asn1.RawValue{generalName(2, "a")}, 5000), generalName(6, id))...), "at most 32"},
+		{"3,000 URIs", withSAN(slices.Repeat([]asn1.RawValue{generalName(6, "a:")}, 3000)...), "URI names"},
+		{"17 IP addresses", with(func(_ *testing.T, r *x509.CertificateRequest) {
+			for i := range 17 {
+				r.IPAddresses = append(r.IPAddresses, net.IPv4(10, 0, 0, byte(i)))
+			}
+		}), "at most 32 and 16"},
 		{"33 DNS names", with(func(_ *testing.T, r *x509.CertificateRequest) {
 			for i := range 33 {
 				r.DNSNames = append(r.DNSNames, fmt.Sprintf("a%d", i))
 			}
 		}), "at most 32"},
 		{"1 MB", func(*testing.T) []byte { return make([]byte, 1<<20) }, "16384 at most"},
+		{"1 MB that is well-formed", with(func(_ *testing.T, r *x509.CertificateRequest) {
+			r.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}, Value: make([]byte, 1<<20)}}
+		}), "16384 at most"},
+		{"an organization of someone else", with(func(_ *testing.T, r *x509.CertificateRequest) { r.Subject.Organization = []string{"rolecall"} }), "must be empty"},
+		{"an issuer's request", func(t *testing.T) []byte {
+			return request(t, ecKey(t, elliptic.P256()), &x509.CertificateRequest{URIs: []*url.URL{uri(t, "spiffe://mesh.local")}})
+		}, "has no path"},
 		{"a challenge password", func(t *testing.T) []byte {
 			return request(t, ecKey(t, elliptic.P256()), withChallengePassword())
 		}, "nothing else"},

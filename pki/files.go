@@ -54,6 +54,32 @@ func checkSecretMode(path string) error {
 	return nil
 }
 
+// readHandedSecret is readSecret for a file that somebody may have handed to this process alone: what LoadCredential= of
+// systemd.exec(5) makes is the process's own, or root's and let to the process by its group bits, which stand for an access
+// list of one user then. Outside the folder that systemd names such bits count on a file of root's alone, and for another
+// user than root: on a file of our own they are a group's. Others may have nothing, and the group may not write.
+func readHandedSecret(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	root, own := owners(info)
+	if groupMayRead(root, own, inCredentials(path)) && info.Mode().IsRegular() && info.Mode().Perm()&0o027 == 0 {
+		return readFile(path)
+	}
+	return readSecret(path)
+}
+
+// groupMayRead tells whether the bits of a file's group may be those of an access list: by whose file it is, and whether it
+// lies in the folder that systemd names.
+func groupMayRead(root, own, named bool) bool { return root && !own || own && named }
+
+// inCredentials tells whether a file lies in the folder of this service's credentials (systemd.exec(5), CREDENTIALS_DIRECTORY).
+func inCredentials(path string) bool {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	return filepath.IsAbs(dir) && filepath.Dir(path) == filepath.Clean(dir)
+}
+
 // writeFile replaces path in one step: a reader sees the old content or the new, and a crash leaves one of the two.
 func writeFile(path string, data []byte, mode fs.FileMode) error {
 	temp, err := writeTemp(path, data, mode)

@@ -3,6 +3,7 @@ package pki_test
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -39,8 +40,8 @@ func (c *fakeClock) Set(t time.Time) {
 	c.now = t
 }
 
-// newCA makes a certificate authority in a directory of its own.
-func newCA(t *testing.T, c pki.Config) (*pki.CA, string) {
+// createCA makes a certificate authority in a directory of its own.
+func createCA(t *testing.T, c pki.Config) (*pki.CA, string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "ca")
 	if c.TrustDomain.IsZero() {
@@ -53,15 +54,23 @@ func newCA(t *testing.T, c pki.Config) (*pki.CA, string) {
 	return ca, dir
 }
 
-// shared is one certificate authority for all tests that change nothing on it: making one takes long on purpose, and ten
-// times as long under the race detector.
-var shared struct {
-	sync.Once
-	ca  *pki.CA
-	dir string
-	err error
+// newCA opens a certificate authority in a directory of its own, which nobody has used: a copy of one that was made for all
+// tests that want the same, with the same keys.
+func newCA(t *testing.T, c pki.Config) (*pki.CA, string) {
+	t.Helper()
+	if c.TrustDomain.IsZero() {
+		c.TrustDomain = domain
+	}
+	dir := filepath.Join(t.TempDir(), "ca")
+	writeFiles(t, dir, templateOf(t, c))
+	ca, created, err := pki.OpenOrCreate(dir, c)
+	if err != nil || created {
+		t.Fatalf("OpenOrCreate of a copy: created %v, error %v", created, err)
+	}
+	return ca, dir
 }
 
+// TestMain removes the shared certificate authority.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if err := os.RemoveAll(shared.dir); err != nil {
@@ -70,11 +79,21 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// shared is one certificate authority for all tests that change nothing on it.
+var shared struct {
+	sync.Once
+	ca  *pki.CA
+	dir string
+	err error
+}
+
 // sharedCA returns the certificate authority that tests only read and sign with.
 func sharedCA(t *testing.T) (*pki.CA, string) {
 	t.Helper()
 	shared.Do(func() {
+		files := templateOf(t, pki.Config{TrustDomain: domain})
 		if shared.dir, shared.err = os.MkdirTemp("", "rolecall-pki-"); shared.err == nil {
+			writeFiles(t, shared.dir, files)
 			shared.ca, _, shared.err = pki.OpenOrCreate(shared.dir, pki.Config{TrustDomain: domain})
 		}
 	})
@@ -136,4 +155,43 @@ func write(t *testing.T, name string, certs ...*x509.Certificate) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// spiffeOther is a trust domain that is not ours.
+var spiffeOther = spiffeid.RequireTrustDomainFromString("other.local")
+
+// filesOf reads all files below dir, by their path there.
+func filesOf(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		files[filepath.ToSlash(name)] = string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// writeFiles writes what filesOf read, mode 0600.
+func writeFiles(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, data := range files {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

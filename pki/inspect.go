@@ -14,12 +14,12 @@ import (
 
 // Inspection is what a file is and what is wrong with it.
 type Inspection struct {
-	Kind     string   `json:"kind"` // bundle, chain, certificate, CSR, key, credential
+	Kind     string   `json:"kind"` // bundle, chain, certificate, CSR, key, credential, CRL, bundle document, JWT-SVID
 	Objects  []Object `json:"objects"`
 	Problems []string `json:"problems,omitempty"` // of the whole: the order of a chain, the mode of a file
 }
 
-// Object is one certificate, request or key in a file.
+// Object is one certificate, request, key, list or document in a file.
 type Object struct {
 	Kind     string   `json:"kind"`
 	Fields   []Field  `json:"fields"`
@@ -61,13 +61,17 @@ func InspectFile(path string, now time.Time) (*Inspection, error) {
 }
 
 // Inspect tells what PEM or DER data is, at the given time: certificates, a chain, a bundle, a certificate request, a
-// key, or a key with its chain. Its error means that it is none of these.
+// key, a key with its chain, a revocation list; or, as text, a SPIFFE bundle document or a JWT-SVID. Its error means that
+// it is none of these.
 func Inspect(data []byte, now time.Time) (*Inspection, error) {
 	i := &Inspection{}
 	if !bytes.Contains(data, []byte("-----BEGIN ")) {
-		object, err := inspectDER(data, now)
-		if err != nil {
-			return nil, err
+		object, ok := inspectText(data, now)
+		if !ok {
+			var err error
+			if object, err = inspectDER(data, now); err != nil {
+				return nil, err
+			}
 		}
 		i.Objects = append(i.Objects, object)
 	}
@@ -77,10 +81,14 @@ func Inspect(data []byte, now time.Time) (*Inspection, error) {
 			i.Problems = append(i.Problems, "a PEM block is truncated or damaged")
 			break
 		}
+		if block.Type == pemPublicKey {
+			i.Objects = append(i.Objects, inspectJWTKey(data, now))
+			continue
+		}
 		i.Objects = append(i.Objects, inspectBlock(block, now))
 	}
 	if len(i.Objects) == 0 {
-		return nil, errors.New("neither a certificate nor a request nor a key, in PEM or DER")
+		return nil, errUnknown
 	}
 	i.Kind = i.kind()
 	i.inspectChain()
@@ -128,9 +136,13 @@ func (i *Inspection) kind() string {
 	if len(i.Objects) == 1 && i.Objects[0].Kind != kindRoot {
 		return i.Objects[0].Kind
 	}
-	var roots, certs, keys int
+	var roots, certs, keys, tokenKeys, requests int
 	for _, o := range i.Objects {
 		switch {
+		case o.Kind == kindJWTKey:
+			tokenKeys++
+		case o.Kind == kindIssuerRequest:
+			requests++
 		case o.key != nil:
 			keys++
 		case o.cert != nil && o.Kind == kindRoot:
@@ -141,6 +153,10 @@ func (i *Inspection) kind() string {
 		}
 	}
 	switch {
+	case keys == 1 && tokenKeys == 1 && len(i.Objects) == 2:
+		return "JWT key of an authority"
+	case keys == 1 && requests == 1 && len(i.Objects) == 2:
+		return "issuer that was asked for and not signed yet"
 	case certs+keys < len(i.Objects) || keys > 1:
 		return "collection"
 	case keys == 1:

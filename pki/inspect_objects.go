@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -18,12 +17,18 @@ import (
 
 // Kinds of objects.
 const (
-	kindRoot         = "root certificate"
-	kindIssuer       = "issuer certificate"
-	kindLeaf         = "leaf certificate"
-	kindRequest      = "certificate request (CSR)"
-	kindEncryptedKey = "encrypted private key"
-	kindPlainKey     = "private key in the clear"
+	kindRoot          = "root certificate"
+	kindIssuer        = "issuer certificate"
+	kindCross         = "cross certificate"
+	kindLeaf          = "leaf certificate"
+	kindRequest       = "certificate request (CSR)"
+	kindIssuerRequest = "issuer request (CSR)"
+	kindEncryptedKey  = "encrypted private key"
+	kindPlainKey      = "private key in the clear"
+	kindJWTKey        = "public key of JWT-SVIDs"
+	kindToken         = "JWT-SVID"
+	kindDocument      = "bundle document (SPIFFE, JWK set)"
+	kindCRL           = "certificate revocation list (CRL)"
 )
 
 func inspectDER(data []byte, now time.Time) (Object, error) {
@@ -33,7 +38,10 @@ func inspectDER(data []byte, now time.Time) (Object, error) {
 	if csr, err := x509.ParseCertificateRequest(data); err == nil {
 		return inspectRequest(csr), nil
 	}
-	return Object{}, errors.New("neither a certificate nor a request nor a key, in PEM or DER")
+	if crl, err := inspectCRL(data, now); err == nil {
+		return crl, nil
+	}
+	return Object{}, errUnknown
 }
 
 func inspectBlock(block *pem.Block, now time.Time) Object {
@@ -50,6 +58,12 @@ func inspectBlock(block *pem.Block, now time.Time) Object {
 			return Object{Kind: kindRequest, Problems: []string{err.Error()}}
 		}
 		return inspectRequest(csr)
+	case block.Type == pemCRL:
+		crl, err := inspectCRL(block.Bytes, now)
+		if err != nil {
+			crl.problem("%v", err)
+		}
+		return crl
 	case strings.HasSuffix(block.Type, pemKey):
 		return inspectKey(block)
 	}
@@ -65,6 +79,9 @@ func inspectCertificate(cert *x509.Certificate, now time.Time) Object {
 		err = lintRoot(cert)
 	case cert.IsCA:
 		o.Kind = kindIssuer
+		if cert.MaxPathLen == 1 { // room for issuers below it
+			o.Kind = kindCross
+		}
 		if _, tdErr := trustDomainOf(cert); tdErr != nil {
 			err = tdErr
 		} else {
@@ -119,7 +136,12 @@ func inspectRequest(csr *x509.CertificateRequest) Object {
 			td = id.TrustDomain()
 		}
 	}
-	if _, err := ReadCSR(csr.Raw, td); err != nil {
+	_, err := ReadCSR(csr.Raw, td)
+	if isIssuerRequest(csr) {
+		o.Kind = kindIssuerRequest
+		_, err = readIssuerCSR(csr.Raw, td)
+	}
+	if err != nil {
 		o.problem("an authority would refuse it: %v", err)
 	}
 	return o

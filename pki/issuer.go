@@ -19,23 +19,30 @@ func (r *Root) SignIssuer(public crypto.PublicKey, generation int, life time.Dur
 		return nil, fmt.Errorf("sign issuer: %w", err)
 	}
 	now := r.now()
+	if now.Before(r.cert.NotBefore) {
+		return nil, fmt.Errorf("sign issuer: the root %s is valid from %s on, and the clock says %s; check the clock",
+			r.cert.Subject, utc(r.cert.NotBefore), utc(now))
+	}
 	notBefore, notAfter := validity(now, life)
 	if notAfter.After(r.cert.NotAfter) {
 		notAfter = r.cert.NotAfter
 	}
 	if !now.Before(notAfter) {
 		return nil, fmt.Errorf("sign issuer: the root %s expired at %s; a new root is needed, and every verifier needs its bundle",
-			r.cert.Subject, r.cert.NotAfter.Format(time.RFC3339))
+			r.cert.Subject, utc(r.cert.NotAfter))
 	}
 	id, err := keyID(public)
 	if err != nil {
 		return nil, err
 	}
+	name, err := issuerName(generation, public)
+	if err != nil {
+		return nil, err
+	}
 	td := r.TrustDomain()
 	template := &x509.Certificate{
-		SerialNumber: newSerial(),
-		Subject: pkix.Name{Organization: []string{"rolecall"},
-			CommonName: fmt.Sprintf("issuer %d %x", generation, id[:4])},
+		SerialNumber:          newSerial(),
+		Subject:               pkix.Name{Organization: []string{organization}, CommonName: name},
 		NotBefore:             notBefore,
 		NotAfter:              notAfter,
 		IsCA:                  true,

@@ -7,12 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,29 +19,40 @@ import (
 
 const (
 	bundleFile     = "bundle.pem"
+	crossFile      = "cross.pem"
 	credentialFile = "credential"
 	issuersDir     = "issuers"
+	requestSuffix  = ".request.pem"
 	keptRetired    = 16 // certificates of retired issuers that stay on disk, for whoever looks into the past
 	maxIssuers     = 64
 )
 
 // Issuers is the online half of a certificate authority: it signs leaves with whichever issuer is active, and needs no
-// root key. Several processes may have the same directory open; each sees what changed when it calls Refresh. Safe for
-// concurrent use.
+// root key. Several processes may have the same directory open; each sees what changed when it calls Refresh, and those
+// that change something take turns. Safe for concurrent use.
 type Issuers struct {
-	dir string
-	now func() time.Time
+	dir        string
+	credential string
+	handed     bool // the credential is not in the directory: see readHandedSecret
+	now        func() time.Time
+	record     *recordLog
+	owner      error // why this process must not write the directory, and so not sign: nothing leaves without a record
 
-	refresh sync.Mutex // one Refresh or write at a time
-	state   atomic.Pointer[issuersState]
+	refresh       sync.Mutex // one Refresh or write at a time
+	state         atomic.Pointer[issuersState]
+	revokedLeaves revokedLeaves
 }
 
 // issuersState is immutable.
 type issuersState struct {
-	bundle  *x509bundle.Bundle
-	roots   *x509.CertPool
-	issuers []*Issuer            // by generation
-	files   map[string]fileStamp // what was read: unchanged files are not decrypted again
+	stored   *storedState
+	rotation Rotation
+	bundle   *x509bundle.Bundle
+	roots    *x509.CertPool
+	cross    []*x509.Certificate  // of roots of the bundle, signed by roots of the bundle
+	issuers  []*Issuer            // by generation
+	files    map[string]fileStamp // what was read: unchanged files are not decrypted again
+	jwt      jwtState
 }
 
 type fileStamp struct {
@@ -53,10 +60,24 @@ type fileStamp struct {
 	size     int64
 }
 
-// OpenIssuers reads an authority's directory (bundle.pem, credential, issuers/). Each key takes a fifth of a second to
-// open. now is the wall clock if nil.
-func OpenIssuers(dir string, now func() time.Time) (*Issuers, error) {
-	s := &Issuers{dir: dir, now: clock(now)}
+// IssuersOption is a choice for OpenIssuers.
+type IssuersOption func(*Issuers)
+
+// WithCredential takes what opens the keys of the issuers from this file instead of the credential in the directory, as
+// systemd hands it to a service (LoadCredential=). Only its owner may read it; in systemd's folder, and for a file of root's
+// elsewhere that is read by another user, its group may as well, as systemd has it on some systems.
+func WithCredential(path string) IssuersOption {
+	return func(s *Issuers) { s.credential, s.handed = path, true }
+}
+
+// OpenIssuers reads an authority's directory (bundle.pem, state.json, credential, issuers/). Each key takes a fifth of a
+// second to open. now is the wall clock if nil.
+func OpenIssuers(dir string, now func() time.Time, options ...IssuersOption) (*Issuers, error) {
+	s := &Issuers{dir: dir, credential: filepath.Join(dir, credentialFile), now: clock(now), record: openRecord(dir)}
+	for _, option := range options {
+		option(s)
+	}
+	s.owner = checkOwner(dir)
 	if err := s.Refresh(); err != nil {
 		return nil, err
 	}
@@ -70,111 +91,11 @@ func (s *Issuers) Refresh() error {
 	return s.load()
 }
 
-func (s *Issuers) load() error {
-	next := &issuersState{roots: x509.NewCertPool(), files: map[string]fileStamp{}}
-	var err error
-	if next.bundle, err = ReadBundle(filepath.Join(s.dir, bundleFile)); err != nil {
-		return fmt.Errorf("open authority: %w", err)
-	}
-	for _, root := range next.bundle.X509Authorities() {
-		next.roots.AddCert(root)
-	}
-	paths, err := filepath.Glob(filepath.Join(s.dir, issuersDir, "[0-9]*.pem"))
-	if err != nil {
-		return fmt.Errorf("open authority: %w", err)
-	}
-	if len(paths) > maxIssuers {
-		return fmt.Errorf("open authority: %d files in %s, at most %d are read", len(paths), filepath.Join(s.dir, issuersDir), maxIssuers)
-	}
-	for _, path := range paths {
-		issuer, stamp, err := s.loadIssuer(path, next)
-		if _, gone := os.Stat(path); errors.Is(gone, fs.ErrNotExist) {
-			continue // another process removed a retired one meanwhile
-		}
-		if err != nil {
-			return fmt.Errorf("open authority: %w", err)
-		}
-		next.issuers = append(next.issuers, issuer)
-		next.files[path] = stamp
-	}
-	slices.SortFunc(next.issuers, func(a, b *Issuer) int { return a.Generation - b.Generation })
-	s.state.Store(next)
-	return nil
-}
-
-// loadIssuer reads one generation, or takes it from the last read if the file is the same.
-func (s *Issuers) loadIssuer(path string, next *issuersState) (*Issuer, fileStamp, error) {
-	generation, err := strconv.Atoi(strings.TrimSuffix(filepath.Base(path), ".pem"))
-	if err != nil || generation < 1 {
-		return nil, fileStamp{}, fmt.Errorf("%s: the name of an issuer's file is its generation, 0001.pem", path)
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fileStamp{}, err
-	}
-	stamp := fileStamp{info.ModTime(), info.Size()}
-	if last := s.state.Load(); last != nil && last.files[path] == stamp {
-		for _, i := range last.issuers {
-			if i.Generation == generation {
-				return i, stamp, s.checkIssuer(path, i, next)
-			}
-		}
-	}
-	data, err := readSecret(path)
-	if err != nil {
-		return nil, stamp, err
-	}
-	certs, others, err := parseCertificates(data)
-	if err != nil {
-		return nil, stamp, fmt.Errorf("%s: %w", path, err)
-	}
-	if len(certs) != 1 {
-		return nil, stamp, fmt.Errorf("%s holds %d certificates, exactly one is needed", path, len(certs))
-	}
-	issuer := &Issuer{Generation: generation, Certificate: certs[0]}
-	if len(others) > 0 {
-		if issuer.key, err = s.openKey(path, data, certs[0]); err != nil {
-			return nil, stamp, err
-		}
-	}
-	return issuer, stamp, s.checkIssuer(path, issuer, next)
-}
-
-func (s *Issuers) openKey(path string, data []byte, cert *x509.Certificate) (crypto.Signer, error) {
-	credential, err := readSecret(filepath.Join(s.dir, credentialFile))
-	if err != nil {
-		return nil, fmt.Errorf("credential of the issuer keys: %w", err)
-	}
-	key, err := decryptKey(path, data, trimPassphrase(credential))
-	if err != nil {
-		return nil, err
-	}
-	if !key.PublicKey.Equal(cert.PublicKey.(*ecdsa.PublicKey)) {
-		return nil, fmt.Errorf("%s: the key is not that of the certificate", path)
-	}
-	return key, nil
-}
-
-// checkIssuer holds a generation against the bundle. A retired one may be of a root that has left it.
-func (s *Issuers) checkIssuer(path string, i *Issuer, next *issuersState) error {
-	if i.key == nil {
-		return nil
-	}
-	for _, root := range next.bundle.X509Authorities() {
-		if i.Certificate.CheckSignatureFrom(root) == nil {
-			if err := lintIssuer(i.Certificate, root); err != nil {
-				return fmt.Errorf("%s: %w", path, err)
-			}
-			return nil
-		}
-	}
-	return fmt.Errorf("%s: no root of the bundle signed this issuer", path)
-}
-
 // TrustDomain returns the trust domain of the bundle.
 func (s *Issuers) TrustDomain() spiffeid.TrustDomain { return s.state.Load().bundle.TrustDomain() }
 
-// Bundle returns the roots as a bundle of its own.
+// Bundle returns the roots as a bundle of its own. It is empty before the first issuer of an authority without a root at
+// hand was imported.
 func (s *Issuers) Bundle() *x509bundle.Bundle { return s.state.Load().bundle.Clone() }
 
 // Status returns every issuer on disk with its state at this moment, oldest generation first.
@@ -183,69 +104,117 @@ func (s *Issuers) Status() []IssuerStatus {
 	return list
 }
 
-// Retire deletes the keys of issuers that have expired, and all but the latest 16 of their certificates. Any process that
-// may write the directory may call it, as often as it likes.
-func (s *Issuers) Retire() error {
-	s.refresh.Lock()
-	defer s.refresh.Unlock()
-	state := s.state.Load()
-	list, _ := states(state.issuers, s.now())
-	var errs []error
-	changed := false
-	for n, status := range list {
-		if status.State != Retired {
-			continue
-		}
-		path := s.issuerPath(status.Generation)
-		switch {
-		case n < len(list)-keptRetired:
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, err)
-			}
-			changed = true
-		case state.issuers[n].key != nil:
-			errs = append(errs, writeFile(path, encodeCertificates(status.Certificate), 0o600))
-			changed = true
+// status returns one generation; false if it is not on disk.
+func (s *Issuers) status(generation int) (IssuerStatus, bool) {
+	for _, status := range s.Status() {
+		if status.Generation == generation {
+			return status, true
 		}
 	}
-	if !changed {
+	return IssuerStatus{}, false
+}
+
+// sealKey encrypts an issuer's key with the credential.
+func (s *Issuers) sealKey(key crypto.Signer) ([]byte, error) {
+	credential, err := s.readCredential()
+	if err != nil {
+		return nil, err
+	}
+	return encryptKey(key, credential)
+}
+
+// openKey opens the key beside a certificate or a request that is over this public key.
+func (s *Issuers) openKey(path string, data []byte, public crypto.PublicKey) (crypto.Signer, error) {
+	credential, err := s.readCredential()
+	if err != nil {
+		return nil, err
+	}
+	key, err := decryptKey(path, data, credential)
+	if err != nil {
+		return nil, err
+	}
+	if want, ok := public.(*ecdsa.PublicKey); !ok || !key.PublicKey.Equal(want) {
+		return nil, fmt.Errorf("%s: the key is not that of the certificate", path)
+	}
+	return key, nil
+}
+
+func (s *Issuers) readCredential() ([]byte, error) {
+	read := readSecret
+	if s.handed {
+		read = readHandedSecret
+	}
+	credential, err := read(s.credential)
+	if err != nil {
+		return nil, fmt.Errorf("credential of the issuer keys: %w", err)
+	}
+	if credential = trimPassphrase(credential); len(credential) == 0 {
+		return nil, fmt.Errorf("credential of the issuer keys: %s is empty", s.credential)
+	}
+	return credential, nil
+}
+
+func (s *Issuers) issuerPath(generation int) string {
+	return filepath.Join(s.dir, issuersDir, fmt.Sprintf("%04d.pem", generation))
+}
+
+// Retire deletes the keys of issuers that have expired or were revoked, and of the expired ones all but the latest 16 of
+// their certificates. Any process that may write the directory may call it, as often as it likes.
+func (s *Issuers) Retire() error {
+	if !s.retireDue() {
 		return nil
 	}
-	if err := errors.Join(append(errs, s.load())...); err != nil {
+	if err := s.locked(s.retire); err != nil {
 		return fmt.Errorf("retire issuers: %w", err)
 	}
 	return nil
 }
 
-// add writes a new generation and reads the directory again.
-func (s *Issuers) add(i *Issuer) error {
-	credential, err := readSecret(filepath.Join(s.dir, credentialFile))
-	if err != nil {
-		return fmt.Errorf("credential of the issuer keys: %w", err)
+// retireDue tells whether retire would write anything.
+func (s *Issuers) retireDue() bool {
+	state, now := s.state.Load(), s.now()
+	for n, i := range state.issuers {
+		if i.keyOnDisk && !i.usable(now) || s.forgettable(state, n, now) {
+			return true
+		}
 	}
-	key, err := encryptKey(i.key, trimPassphrase(credential))
-	if err != nil {
-		return err
-	}
-	data := append(encodeCertificates(i.Certificate), key...)
-	path := s.issuerPath(i.Generation)
-	if err := createFile(path, data, 0o600); err != nil {
-		return fmt.Errorf("write issuer: %w", err)
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("write issuer: %w", err)
-	}
-	s.refresh.Lock()
-	defer s.refresh.Unlock()
-	next := *s.state.Load()
-	next.issuers = append(slices.Clone(next.issuers), i)
-	next.files = maps.Clone(next.files)
-	next.files[path] = fileStamp{info.ModTime(), info.Size()} // the key is known: load need not open it
-	s.state.Store(&next)
-	return s.load()
+	return false
 }
 
-func (s *Issuers) issuerPath(generation int) string {
-	return filepath.Join(s.dir, issuersDir, fmt.Sprintf("%04d.pem", generation))
+// forgettable tells that a generation has expired and that 16 later ones have been there since.
+func (s *Issuers) forgettable(state *issuersState, n int, now time.Time) bool {
+	return n < len(state.issuers)-keptRetired && !now.Before(state.issuers[n].Certificate.NotAfter)
+}
+
+// retire does the work of Retire under the lock.
+func (s *Issuers) retire() error {
+	state, now := s.state.Load(), s.now()
+	var errs []error
+	forgotten := map[int]bool{}
+	for n, i := range state.issuers {
+		switch {
+		case s.forgettable(state, n, now):
+			if err := os.Remove(s.issuerPath(i.Generation)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+				continue
+			}
+			forgotten[i.Generation] = true
+		case i.keyOnDisk && !i.usable(now):
+			errs = append(errs, s.dropKey(i))
+		}
+	}
+	if len(forgotten) > 0 {
+		errs = append(errs, s.change(func(stored *storedState) {
+			for generation := range forgotten {
+				delete(stored.Activated, generation)
+				delete(stored.Revoked, generation)
+			}
+		}))
+	}
+	return errors.Join(errs...)
+}
+
+// dropKey leaves of an issuer's file the certificate alone.
+func (s *Issuers) dropKey(i *Issuer) error {
+	return writeFile(s.issuerPath(i.Generation), encodeCertificates(i.Certificate), 0o600)
 }

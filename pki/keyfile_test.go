@@ -9,6 +9,7 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
@@ -99,6 +101,9 @@ func TestAttacksOnAKeyFile(t *testing.T) {
 		{"data that is not whole blocks", func(t *testing.T) []byte {
 			return resealed(t, func(i *info, _ *pbes2Params, _ *pbkdf2Params) { i.Data = i.Data[:17] })
 		}, "truncated", false},
+		{"a truncated key of whole blocks", func(t *testing.T) []byte {
+			return resealed(t, func(i *info, _ *pbes2Params, _ *pbkdf2Params) { i.Data = i.Data[:16] })
+		}, "or a damaged file", false},
 		{"an RFC 1423 header", func(*testing.T) []byte {
 			return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: make([]byte, 64),
 				Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"}})
@@ -183,17 +188,34 @@ func TestTheCommandOfTheErrorRepairsTheKey(t *testing.T) {
 	}
 }
 
-func TestAKeyFileThatOthersMayReadIsRefused(t *testing.T) {
+func TestSecretsThatOthersMayReadAreRefused(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Skip("modes mean nothing on Windows")
 	}
-	dir := filepath.Join(t.TempDir(), "root")
-	_, err := CreateRoot(dir, []byte("passphrase"), RootOptions{TrustDomain: testDomain})
+	root := filepath.Join(t.TempDir(), "root")
+	_, err := createRoot(root, []byte("passphrase"), RootOptions{TrustDomain: testDomain}, map[string][]byte{passphraseFile: []byte("passphrase\n")})
 	must(t, err)
-	must(t, os.Chmod(filepath.Join(dir, rootKeyFile), 0o644))
-	if _, err := OpenRoot(dir, []byte("passphrase")); err == nil || !strings.Contains(err.Error(), "has mode 0644") || !strings.Contains(err.Error(), "chmod 600 ") {
-		t.Errorf("got %v, want a refusal that names the mode and the chmod", err)
+	authority := authorityAt(t, time.Now())
+	credential := filepath.Join(authority, "leaf.pem")
+	must(t, os.WriteFile(credential, nil, 0o600))
+	for _, c := range []struct {
+		path string
+		open func() error
+	}{
+		{filepath.Join(root, rootKeyFile), func() error { _, err := OpenRoot(root, []byte("passphrase")); return err }},
+		{filepath.Join(root, passphraseFile), func() error { _, err := ReadPassphrase(root); return err }},
+		{filepath.Join(authority, credentialFile), func() error { _, err := OpenIssuers(authority, nil); return err }},
+		{filepath.Join(authority, issuersDir, "0001.pem"), func() error { _, err := OpenIssuers(authority, nil); return err }},
+		{credential, func() error { _, err := ReadCredential(credential); return err }},
+	} {
+		for _, mode := range []os.FileMode{0o644, 0o640, 0o604, 0o620} {
+			must(t, os.Chmod(c.path, mode))
+			if err := c.open(); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("has mode %04o", mode)) || !strings.Contains(err.Error(), "chmod 600 ") {
+				t.Errorf("%s with mode %04o: %v, want a refusal that names the mode and the chmod", filepath.Base(c.path), mode, err)
+			}
+		}
+		must(t, os.Chmod(c.path, 0o600))
 	}
 }
 

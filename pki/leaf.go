@@ -19,7 +19,11 @@ type Leaf struct {
 	IPAddresses []net.IP
 	PublicKey   crypto.PublicKey // ECDSA on P-256 or P-384
 	Life        time.Duration    // 24 h if zero; 15 s at least; cut to a sixth of the issuer's life
+	Requester   string           // who asked, for the record: a SPIFFE ID; "" for this process itself ("local")
 }
+
+// local is the requester of what a process with the authority's directory issues by itself.
+const local = "local"
 
 // CheckLives refuses lives of leaves and issuers that do not go together.
 func CheckLives(leaf, issuer time.Duration) error {
@@ -33,9 +37,13 @@ func CheckLives(leaf, issuer time.Duration) error {
 	return nil
 }
 
-// Issue signs a leaf with the active issuer and returns its chain, leaf first, without the root. The result is checked
-// against the profile and the bundle before it leaves.
+// Issue signs a leaf with the active issuer and returns its chain: leaf, issuer and, while a root is being replaced, the
+// cross certificate, by which verifiers that know only the old root get there. The root is not in it. The result is checked
+// against the profile and the bundle, and on record, before it leaves.
 func (s *Issuers) Issue(leaf Leaf) ([]*x509.Certificate, error) {
+	if s.owner != nil {
+		return nil, fmt.Errorf("issue certificate: %w", s.owner)
+	}
 	if leaf.Life == 0 {
 		leaf.Life = DefaultLeafLife
 	}
@@ -44,7 +52,7 @@ func (s *Issuers) Issue(leaf Leaf) ([]*x509.Certificate, error) {
 	if err := checkLeaf(leaf, td); err != nil {
 		return nil, fmt.Errorf("issue certificate: %w", err)
 	}
-	_, issuer := states(state.issuers, now)
+	issuer := activeIssuer(state.issuers, now)
 	if issuer == nil {
 		return nil, fmt.Errorf("issue certificate for %s: %w", leaf.ID, noIssuer(state.issuers, now))
 	}
@@ -59,7 +67,31 @@ func (s *Issuers) Issue(leaf Leaf) ([]*x509.Certificate, error) {
 	if err := lintIssued(cert, leaf, issuer.Certificate, state.roots, now); err != nil {
 		return nil, fmt.Errorf("issue certificate for %s: signed certificate does not fit the profile, which is a defect of this program: %w", leaf.ID, err)
 	}
-	return []*x509.Certificate{cert, issuer.Certificate}, nil
+	if err := s.record.append(recordOf(cert, leaf, issuer, now)); err != nil {
+		return nil, fmt.Errorf("issue certificate for %s: %w", leaf.ID, err)
+	}
+	return issuer.chain(cert, now), nil
+}
+
+// chain is what a leaf of this issuer goes with.
+func (i *Issuer) chain(leaf *x509.Certificate, now time.Time) []*x509.Certificate {
+	chain := []*x509.Certificate{leaf, i.Certificate}
+	for _, cross := range i.cross {
+		if !now.Before(cross.NotBefore) && now.Before(cross.NotAfter) {
+			chain = append(chain, cross)
+		}
+	}
+	return chain
+}
+
+func recordOf(cert *x509.Certificate, leaf Leaf, issuer *Issuer, now time.Time) Record {
+	requester := leaf.Requester
+	if requester == "" {
+		requester = local
+	}
+	return Record{Serial: fmt.Sprintf("%x", cert.SerialNumber), ID: leaf.ID.String(), KeySHA256: keyDigest(cert).String(), Requester: requester,
+		Issued: now.UTC(), NotBefore: cert.NotBefore, NotAfter: cert.NotAfter,
+		Generation: issuer.Generation, RootSHA256: certDigest(issuer.root).String()}
 }
 
 // leafTemplate is the whole profile of a leaf. It has no Subject: the SPIFFE ID is the only identity, and RFC 5280
@@ -108,13 +140,15 @@ func noIssuer(issuers []*Issuer, now time.Time) error {
 	if len(issuers) == 0 {
 		return errors.New("there is no issuer yet; the root has to sign one")
 	}
-	newest := issuers[len(issuers)-1].Certificate
-	if now.Before(newest.NotBefore) {
-		return fmt.Errorf("no issuer is valid yet: the newest starts at %s, and the clock says %s; check the clock",
-			newest.NotBefore.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	newest := issuers[len(issuers)-1]
+	cert := newest.Certificate
+	switch {
+	case newest.revoked && now.Before(cert.NotAfter):
+		return fmt.Errorf("the newest issuer (%s) was revoked, and there is no other; the root has to sign a new one", cert.Subject)
+	case now.Before(cert.NotBefore):
+		return fmt.Errorf("no issuer is valid yet: the newest starts at %s, and the clock says %s; check the clock", utc(cert.NotBefore), utc(now))
+	case now.Before(cert.NotAfter):
+		return fmt.Errorf("the key of the newest issuer (%s) was deleted, as happens when the clock ran ahead; the root has to sign a new one", cert.Subject)
 	}
-	if now.Before(newest.NotAfter) {
-		return fmt.Errorf("the key of the newest issuer (%s) was deleted, as happens when the clock ran ahead; the root has to sign a new one", newest.Subject)
-	}
-	return fmt.Errorf("every issuer has expired, the newest at %s; the root has to sign a new one", newest.NotAfter.Format(time.RFC3339))
+	return fmt.Errorf("every issuer has expired, the newest at %s; the root has to sign a new one", utc(cert.NotAfter))
 }

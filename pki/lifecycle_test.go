@@ -2,6 +2,7 @@ package pki
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,51 @@ func TestIssuersFollowTheWallClock(t *testing.T) {
 		if diff := cmp.Diff([]any{step.made, step.states}, []any{s.rotate(), s.line()}); diff != "" {
 			t.Errorf("after %s: made, states (-want +got):\n%s", step.after, diff)
 		}
+	}
+}
+
+func TestARevokedIssuerIsReplacedByWhoeverCanSign(t *testing.T) {
+	t.Parallel()
+	s := newSim(t, DefaultRootLife, time.Hour)
+	born := s.now
+	s.rotate()
+	s.now = born.Add(40 * time.Minute)
+	s.rotate()
+	for _, step := range []struct {
+		after   time.Duration
+		revoked []int
+		made    bool
+		states  string
+		leaf    time.Duration // of a leaf of ten minutes
+	}{
+		{40 * time.Minute, nil, false, "1 ACTIVE, 2 PREPARED", 10 * time.Minute},
+		{40 * time.Minute, []int{1}, false, "1 REVOKED, 2 ACTIVE", 10 * time.Minute},
+		{55 * time.Minute, []int{2}, true, "1 RETIRING, 2 REVOKED, 3 ACTIVE", 10 * time.Minute},
+		{55 * time.Minute, []int{2, 3}, true, "1 RETIRING, 2 REVOKED, 3 REVOKED, 4 ACTIVE", 10 * time.Minute},
+		{56 * time.Minute, []int{2, 3, 4}, true, "1 RETIRING, 2 REVOKED, 3 REVOKED, 4 REVOKED, 5 ACTIVE", 10 * time.Minute},
+	} {
+		s.now = born.Add(step.after)
+		for _, i := range s.issuers {
+			i.revoked = slices.Contains(step.revoked, i.Generation)
+		}
+		made := s.rotate()
+		leaf, err := leafTemplate(Leaf{PublicKey: s.root.key.Public(), ID: spiffeid.RequireFromPath(testDomain, "/x"), Life: 10 * time.Minute}, activeIssuer(s.issuers, s.now), s.now)
+		must(t, err)
+		if diff := cmp.Diff([]any{step.made, step.states, step.leaf}, []any{made, s.line(), leaf.NotAfter.Sub(s.now).Truncate(time.Second)}); diff != "" {
+			t.Errorf("after %s, revoked %v: made, states, leaf life (-want +got):\n%s", step.after, step.revoked, diff)
+		}
+	}
+
+	// Nobody makes a new one: the old one signs on, to its end and not beyond.
+	s.now = born.Add(58 * time.Minute)
+	for _, i := range s.issuers {
+		i.revoked = i.Generation > 1
+	}
+	active := activeIssuer(s.issuers, s.now)
+	leaf, err := leafTemplate(Leaf{PublicKey: s.root.key.Public(), ID: spiffeid.RequireFromPath(testDomain, "/x"), Life: 10 * time.Minute}, active, s.now)
+	must(t, err)
+	if active.Generation != 1 || leaf.NotAfter.After(active.Certificate.NotAfter) {
+		t.Errorf("issuer %d signs until %s, itself ends at %s", active.Generation, leaf.NotAfter, active.Certificate.NotAfter)
 	}
 }
 

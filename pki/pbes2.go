@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/pbkdf2"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
@@ -161,7 +159,7 @@ func (p *pbes2) open(passphrase []byte) ([]byte, error) {
 }
 
 func deriveCipher(passphrase, salt []byte, rounds int) (cipher.Block, error) {
-	key, err := pbkdf2.Key(sha256.New, string(passphrase), salt, rounds, keySize)
+	key, err := deriveKey(passphrase, salt, rounds)
 	if err != nil {
 		return nil, fmt.Errorf("derive key from passphrase: %w", err)
 	}

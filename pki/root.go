@@ -113,7 +113,7 @@ func newRoot(o RootOptions) (*Root, error) {
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		SubjectKeyId:          keyID,
-		// X509-SVID §3.1: a signing certificate should carry the trust domain's ID, which has no path.
+		// X509-SVID §3.2: a signing certificate should carry the trust domain's ID, which has no path.
 		URIs: []*url.URL{o.TrustDomain.ID().URL()},
 	}
 	cert, err := sign(template, template, key.Public(), key)
@@ -121,6 +121,31 @@ func newRoot(o RootOptions) (*Root, error) {
 		return nil, fmt.Errorf("sign root: %w", err)
 	}
 	return &Root{cert: cert, key: key, now: now}, lintRoot(cert)
+}
+
+// openOrCreateRoot opens the root in dir, or makes it. Without a passphrase one is read from beside the root, or made and
+// left there.
+func openOrCreateRoot(dir string, passphrase []byte, o RootOptions) (root *Root, created bool, err error) {
+	_, err = os.Stat(filepath.Join(dir, rootCertFile))
+	if err == nil {
+		if passphrase == nil {
+			if passphrase, err = ReadPassphrase(dir); err != nil {
+				return nil, false, err
+			}
+		}
+		root, err := OpenRoot(dir, passphrase)
+		return root, false, err
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, err
+	}
+	extra := map[string][]byte{}
+	if passphrase == nil {
+		passphrase = []byte(rand.Text())
+		extra[passphraseFile] = append(bytes.Clone(passphrase), '\n')
+	}
+	root, err = createRoot(dir, passphrase, o, extra)
+	return root, true, err
 }
 
 // OpenRoot reads the root in dir. The error says what is wrong with its files and how to repair them; a passphrase that

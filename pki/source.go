@@ -3,7 +3,6 @@ package pki
 import (
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -18,7 +17,7 @@ type Source struct {
 
 	mu      sync.Mutex
 	svid    *x509svid.SVID
-	renewAt time.Time
+	renewal renewal
 }
 
 // NewSource signs the first certificate for a leaf (PublicKey unset): each certificate is over a key of its own.
@@ -28,13 +27,14 @@ func NewSource(issuers *Issuers, leaf Leaf) (*Source, error) {
 	return s, err
 }
 
-// GetX509SVID returns the certificate; at 45 to 55 % of its life, by the wall clock, it is a new one. While none can be
-// signed the old one serves to its end.
+// GetX509SVID returns the certificate; at 45 to 55 % of its life, by the wall clock, it is a new one. It is so at once when
+// its issuer was revoked or its root has left the bundle, and when the clock was set back to before its start. While none
+// can be signed the old one serves to its end.
 func (s *Source) GetX509SVID() (*x509svid.SVID, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.issuers.now().Round(0)
-	if s.svid != nil && now.Before(s.renewAt) {
+	now := s.issuers.now()
+	if s.svid != nil && !s.renewal.due(now) && !s.issuers.stopped(s.svid.Certificates[1]) {
 		return s.svid, nil
 	}
 	fresh, err := s.sign()
@@ -44,7 +44,7 @@ func (s *Source) GetX509SVID() (*x509svid.SVID, error) {
 		}
 		return nil, fmt.Errorf("own certificate: %w", err)
 	}
-	s.svid, s.renewAt = fresh, RenewAt(now, fresh.Certificates[0].NotAfter)
+	s.svid, s.renewal = fresh, newRenewal(fresh.Certificates[0], now)
 	return s.svid, nil
 }
 

@@ -61,3 +61,67 @@ func TestASourceRenewsItselfAndLivesOnWhatItHasWhileNothingIsSigned(t *testing.T
 		t.Errorf("after its end: a certificate until %s, want an error", svid.Certificates[0].NotAfter)
 	}
 }
+
+func TestASourceRenewsAtOnceWhatARevokedIssuerSigned(t *testing.T) {
+	t.Parallel()
+	issuers, _ := withNext(t)
+	source, err := pki.NewSource(issuers, pki.Leaf{ID: spiffeid.RequireFromPath(domain, "/supervisor"), Life: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func() *x509svid.SVID {
+		t.Helper()
+		svid, err := source.GetX509SVID()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return svid
+	}
+	first := get()
+	if _, err := issuers.Revoke(1, "stolen"); err != nil {
+		t.Fatal(err)
+	}
+	second := get()
+	if second == first || !second.Certificates[1].Equal(issuers.Status()[1].Certificate) {
+		t.Error("the certificate of a revoked issuer is still in use")
+	}
+	if get() != second {
+		t.Error("it is renewed again and again")
+	}
+	if _, err := issuers.Revoke(2, "stolen as well"); err != nil {
+		t.Fatal(err)
+	}
+	if get() != second {
+		t.Error("another certificate though nothing can be signed, want the one that there is")
+	}
+}
+
+func TestASourceRenewsOnceWhenTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	dir, clock := copyOfAuthority(t), newClock()
+	born := time.Now()
+	clock.Set(born.Add(2 * time.Hour))
+	issuers, err := pki.OpenIssuers(dir, clock.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := pki.NewSource(issuers, pki.Leaf{ID: spiffeid.RequireFromPath(domain, "/supervisor"), Life: 10 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := source.GetX509SVID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock.Set(born.Add(time.Hour)) // wall clock -1 h: the certificate is not valid yet
+	second, err := source.GetX509SVID()
+	if err != nil || second == first || clock.Now().Before(second.Certificates[0].NotBefore) {
+		t.Fatalf("after the clock was set back: a certificate from %s (error %v), want one that is valid", second.Certificates[0].NotBefore, err)
+	}
+	for after := range 120 {
+		clock.Set(born.Add(time.Hour + time.Duration(after)*time.Minute)) // and forward again
+		if svid, err := source.GetX509SVID(); err != nil || svid != second {
+			t.Fatalf("%d minutes later: another certificate (error %v), want one renewal for one jump", after, err)
+		}
+	}
+}

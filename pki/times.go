@@ -38,12 +38,14 @@ func validity(now time.Time, life time.Duration) (notBefore, notAfter time.Time)
 }
 
 // IssuedAt returns when a certificate of this package was issued, to a second or two: its start without the backdating.
-func IssuedAt(cert *x509.Certificate) time.Time {
-	span := cert.NotAfter.Sub(cert.NotBefore)
+func IssuedAt(cert *x509.Certificate) time.Time { return issuedAt(cert.NotBefore, cert.NotAfter) }
+
+func issuedAt(notBefore, notAfter time.Time) time.Time {
+	span := notAfter.Sub(notBefore)
 	if span > 11*maxBackdate {
-		return cert.NotBefore.Add(maxBackdate)
+		return notBefore.Add(maxBackdate)
 	}
-	return cert.NotBefore.Add(span / 11)
+	return notBefore.Add(span / 11)
 }
 
 // RenewAt returns when a certificate that was issued at issued and ends at notAfter is to be replaced: at a random point
@@ -52,6 +54,25 @@ func IssuedAt(cert *x509.Certificate) time.Time {
 func RenewAt(issued, notAfter time.Time) time.Time {
 	life := notAfter.Sub(issued)
 	return issued.Add(time.Duration((0.45 + 0.1*rand.Float64()) * float64(life)))
+}
+
+// renewal is when a certificate is to be replaced.
+type renewal struct {
+	got, start time.Time
+	at         time.Time
+}
+
+// newRenewal plans the replacement of a certificate that came at got by the clock at hand.
+func newRenewal(cert *x509.Certificate, got time.Time) renewal {
+	return renewal{got: got, start: cert.NotBefore, at: RenewAt(got, cert.NotAfter)}
+}
+
+// due tells at now whether the certificate is to be replaced: the moment has come, or the clock was set back since it came
+// and now stands before its start, so that everybody refuses it. One that came from a signer whose clock is ahead does not
+// count as the latter: another one would be the same, and asking for it again and again would be a storm.
+func (r renewal) due(now time.Time) bool {
+	const tolerance = time.Second // certificates count whole seconds
+	return !now.Before(r.at) || now.Before(r.start) && now.Before(r.got.Add(-tolerance))
 }
 
 // longestNap is how long WaitUntil trusts a timer.
