@@ -121,7 +121,12 @@ func (how calling) call(conn *grpc.ClientConn, until time.Time) (int, error) {
 		_, err := ledger.GetBalance(ctx, request)
 		return err
 	}
-	if how.callers == 1 {
+	return repeat(how.callers, one, until)
+}
+
+// repeat does one thing from so many callers at a time until the time is up.
+func repeat(callers int, one func() error, until time.Time) (int, error) {
+	if callers == 1 {
 		n := 0
 		for ; time.Now().Before(until); n++ {
 			if err := one(); err != nil {
@@ -132,8 +137,8 @@ func (how calling) call(conn *grpc.ClientConn, until time.Time) (int, error) {
 	}
 	var wg sync.WaitGroup
 	var total atomic.Int64
-	errs := make([]error, how.callers)
-	for i := range how.callers {
+	errs := make([]error, callers)
+	for i := range callers {
 		wg.Go(func() {
 			n := int64(0)
 			for ; time.Now().Before(until) && errs[i] == nil; n++ {

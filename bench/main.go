@@ -52,6 +52,7 @@ var suites = []suite{
 	{"handshake", measureHandshakes},
 	{"memory", measureMemory},
 	{"defaults", measureDefaults},
+	{"issuance", measureIssuance},
 }
 
 func run(length time.Duration, only string, asJSON bool) error {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -102,9 +103,9 @@ type server interface {
 	Stop()
 }
 
-// serve starts srv on a free port of loopback.
-func serve(srv server, service ledgerv1.LedgerServiceServer) (address string, stop func() error, err error) {
-	ledgerv1.RegisterLedgerServiceServer(srv, service)
+// serve registers a service and starts srv on a free port of loopback.
+func serve(srv server, register func(grpc.ServiceRegistrar)) (address string, stop func() error, err error) {
+	register(srv)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, fmt.Errorf("listen: %w", err)
@@ -119,7 +120,11 @@ func serve(srv server, service ledgerv1.LedgerServiceServer) (address string, st
 
 // bare is go-spiffe's mutual TLS under gRPC and nothing else.
 func (w *workloads) bare(service ledgerv1.LedgerServiceServer, opts ...grpc.ServerOption) (*place, error) {
-	address, stop, err := serve(grpc.NewServer(append([]grpc.ServerOption{grpc.Creds(w.bareServer())}, opts...)...), service)
+	return w.bareOf(func(r grpc.ServiceRegistrar) { ledgerv1.RegisterLedgerServiceServer(r, service) }, opts...)
+}
+
+func (w *workloads) bareOf(register func(grpc.ServiceRegistrar), opts ...grpc.ServerOption) (*place, error) {
+	address, stop, err := serve(grpc.NewServer(append([]grpc.ServerOption{grpc.Creds(w.bareServer())}, opts...)...), register)
 	if err != nil {
 		return nil, err
 	}
@@ -139,17 +144,10 @@ func (w *workloads) guarded(n int, service ledgerv1.LedgerServiceServer, opts ..
 	if err != nil {
 		return nil, err
 	}
-	closers := []func() error{func() error { return os.RemoveAll(dir) }}
-	closeAll := func() error {
-		var errs []error
-		for i := len(closers) - 1; i >= 0; i-- {
-			errs = append(errs, closers[i]())
-		}
-		return errors.Join(errs...)
-	}
+	opened := closers{func() error { return os.RemoveAll(dir) }}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, closeAll())
+			err = errors.Join(err, opened.close())
 		}
 	}()
 	roles := filepath.Join(dir, "roles.yaml")
@@ -160,22 +158,33 @@ func (w *workloads) guarded(n int, service ledgerv1.LedgerServiceServer, opts ..
 	if err != nil {
 		return nil, err
 	}
-	closers = append(closers, serving.Close)
+	opened = append(opened, serving.Close)
 	calling, err := interceptors.New(w.client, nil)
 	if err != nil {
 		return nil, err
 	}
-	closers = append(closers, calling.Close)
-	address, stop, err := serve(serving.NewServer(opts...), service)
+	opened = append(opened, calling.Close)
+	address, stop, err := serve(serving.NewServer(opts...), func(r grpc.ServiceRegistrar) { ledgerv1.RegisterLedgerServiceServer(r, service) })
 	if err != nil {
 		return nil, err
 	}
-	closers = append(closers, stop)
+	opened = append(opened, stop)
 	return &place{
 		address: address,
 		dial:    func() (*grpc.ClientConn, error) { return calling.NewClient(address, w.serverID) },
-		close:   closeAll,
+		close:   func() error { return opened.close() },
 	}, nil
+}
+
+// closers are run in reverse order.
+type closers []func() error
+
+func (c closers) close() error {
+	var errs []error
+	for _, f := range slices.Backward(c) {
+		errs = append(errs, f())
+	}
+	return errors.Join(errs...)
 }
 
 // bindings returns a roles.yaml of n bindings, the last of which gives the client the role ledger.reader.

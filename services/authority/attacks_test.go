@@ -14,6 +14,7 @@ import (
 
 	authorityv1 "example.com/rolecall/gen/authority/v1"
 	"example.com/rolecall/internal/node"
+	"example.com/rolecall/services/authority"
 )
 
 // attack is a request that must be refused: with this code and reason, for what these words say, and without a signature.
@@ -111,7 +112,7 @@ func TestAttacksOnTheAuthority(t *testing.T) {
 // An operator may be named by no pattern, not even by one that fits every path.
 func TestAttackOperatorsByAPatternOfStars(t *testing.T) {
 	t.Parallel()
-	r := openWith(t, []string{"/*/*"})
+	r := openWith(t, authority.Config{Allow: []string{"/*/*"}})
 	_, err := r.client(t, r.caller(t, "/service/agent")).IssueCertificate(within(t),
 		&authorityv1.IssueCertificateRequest{Csr: csr(t, nil, "/operator/alice", nil)})
 	if got := verdict(err); got != "InvalidArgument INVALID_FIELD" {

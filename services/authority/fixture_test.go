@@ -3,20 +3,20 @@ package authority_test
 import (
 	"context"
 	"crypto"
-	"log/slog"
+	"io"
+	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
-	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
-	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 	"go.uber.org/goleak"
 
-	authorityv1 "example.com/rolecall/gen/authority/v1"
-	"example.com/rolecall/interceptors"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/node/nodetest"
 	"example.com/rolecall/pki"
@@ -29,57 +29,128 @@ const roles = `
 trustDomain: mesh.local
 bindings:
   - role: authority.requester
-    members: [spiffe://mesh.local/service/agent]
+    members: [spiffe://mesh.local/service/agent, "spiffe://mesh.local/agent/*"]
+  - role: authority.admin
+    members: [spiffe://mesh.local/operator/alice]
 `
 
 // realm is an authority that serves, and the certificate authority behind it.
 type realm struct {
-	ca      *pki.CA
-	service *nodetest.Service
+	dir       string // of the authority
+	issuers   *pki.Issuers
+	root      *pki.Root
+	mesh      *nodetest.Mesh
+	authority *authority.Authority
+	service   *nodetest.Service
 }
 
-// shared is one certificate authority on disk for all tests: making one takes long on purpose.
-var shared struct {
+// made is a certificate authority on disk that several tests use: making one takes long on purpose.
+type made struct {
 	sync.Once
 	dir string
 	ca  *pki.CA
 	err error
 }
 
+var (
+	common  made // for most tests, which change nothing in it
+	foreign made // of the same trust domain, with another root
+	old     made // made yesterday, and by a clock that stands there
+)
+
+func yesterday() time.Time { return time.Now().Add(-25 * time.Hour) }
+
 func TestMain(m *testing.M) {
 	cleanup := goleak.Cleanup(func(code int) {
-		if err := os.RemoveAll(shared.dir); err != nil {
-			panic(err)
+		for _, ca := range []*made{&common, &foreign, &old} {
+			if err := os.RemoveAll(ca.dir); err != nil {
+				panic(err)
+			}
 		}
 		os.Exit(code)
 	})
 	goleak.VerifyTestMain(m, cleanup)
 }
 
-func sharedCA(t *testing.T) (*pki.CA, string) {
+func (m *made) open(t *testing.T) *pki.CA {
 	t.Helper()
-	shared.Do(func() {
-		if shared.dir, shared.err = os.MkdirTemp("", "rolecall-authority-"); shared.err == nil {
-			shared.ca, _, shared.err = pki.OpenOrCreate(shared.dir, pki.Config{TrustDomain: domain})
+	m.Do(func() {
+		config := pki.Config{TrustDomain: domain}
+		if m == &old {
+			config.Now = yesterday
+		}
+		if m.dir, m.err = os.MkdirTemp("", "rolecall-authority-"); m.err == nil {
+			m.ca, _, m.err = pki.OpenOrCreate(m.dir, config)
 		}
 	})
-	if shared.err != nil {
-		t.Fatal(shared.err)
+	if m.err != nil {
+		t.Fatal(m.err)
 	}
-	return shared.ca, filepath.Join(shared.dir, pki.AuthorityDir)
+	return m.ca
 }
 
-// open starts an authority; its clients get their first certificates from the CA at hand, as `up` does.
+func (m *made) authority() string { return filepath.Join(m.dir, pki.AuthorityDir) }
+
+// open starts an authority on the common CA; its clients get their first certificates from the CA at hand, as `up` does.
 func open(t *testing.T, changes ...func(*node.Config)) *realm {
 	t.Helper()
-	return openWith(t, nil, changes...)
+	return openWith(t, authority.Config{DNSNames: []string{"*.example.org"}}, changes...)
 }
 
-// openWith starts an authority that lets requesters ask for these paths.
-func openWith(t *testing.T, allow []string, changes ...func(*node.Config)) *realm {
+// openWith starts an authority on the common CA.
+func openWith(t *testing.T, config authority.Config, changes ...func(*node.Config)) *realm {
 	t.Helper()
-	ca, dir := sharedCA(t)
-	a, err := authority.Open(authority.Config{Dir: dir, Allow: allow, DNSNames: []string{"*.example.org"}})
+	ca := common.open(t)
+	config.Dir = common.authority()
+	return start(t, ca.Issuers(), config, changes...)
+}
+
+// openOwn starts an authority on a directory of its own, which the test may change. Its root is that of the common CA.
+func openOwn(t *testing.T, changes ...func(*node.Config)) *realm {
+	t.Helper()
+	common.open(t)
+	dir := copyOfCommon(t)
+	issuers, err := pki.OpenIssuers(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, issuers, authority.Config{Dir: dir}, changes...)
+}
+
+// copyOfCommon copies the authority's directory of the common CA, each file readable by its owner alone.
+func copyOfCommon(t *testing.T) string {
+	t.Helper()
+	common.open(t)
+	from, to := common.authority(), filepath.Join(t.TempDir(), pki.AuthorityDir)
+	err := filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(from, path)
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir():
+			return os.Mkdir(filepath.Join(to, name), 0o700)
+		case strings.HasPrefix(entry.Name(), "."):
+			return nil // a file that another test is about to replace
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, name), data, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// start starts an authority on issuers that are open.
+func start(t *testing.T, issuers *pki.Issuers, config authority.Config, changes ...func(*node.Config)) *realm {
+	t.Helper()
+	a, err := authority.OpenOn(issuers, config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,56 +159,13 @@ func openWith(t *testing.T, allow []string, changes ...func(*node.Config)) *real
 		c.Source, c.ID = a.Source(), spiffeid.RequireFromPath(domain, "/service/authority")
 	}
 	service := mesh.Start(t, "authority", "", a.Setup, append(changes, own)...)
-	return &realm{ca: ca, service: service}
-}
-
-// caller is a workload with a certificate of the CA. It implements interceptors.Source.
-type caller struct {
-	*x509svid.SVID
-	bundle *x509bundle.Bundle
-}
-
-func (c caller) GetX509SVID() (*x509svid.SVID, error) { return c.SVID, nil }
-func (c caller) GetX509BundleForTrustDomain(td spiffeid.TrustDomain) (*x509bundle.Bundle, error) {
-	return c.bundle.GetX509BundleForTrustDomain(td)
-}
-
-func (r *realm) caller(t *testing.T, path string, dns ...string) caller {
-	t.Helper()
-	key, err := pki.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	id := spiffeid.RequireFromPath(domain, path)
-	chain, err := r.ca.Issuers().Issue(pki.Leaf{ID: id, PublicKey: key.Public(), DNSNames: dns})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return caller{&x509svid.SVID{ID: id, Certificates: chain, PrivateKey: key}, r.ca.Issuers().Bundle()}
-}
-
-func (r *realm) client(t *testing.T, c caller) authorityv1.AuthorityServiceClient {
-	t.Helper()
-	guard, err := interceptors.New(c, nil, interceptors.Audit(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = guard.Close() })
-	conn, err := guard.NewClient("passthrough:///"+r.service.Addr, r.service.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return authorityv1.NewAuthorityServiceClient(conn)
+	return &realm{dir: config.Dir, issuers: issuers, root: common.open(t).Root(), mesh: mesh, authority: a, service: service}
 }
 
 func csr(t *testing.T, key crypto.Signer, path string, dns []string, ips ...net.IP) []byte {
 	t.Helper()
 	if key == nil {
-		var err error
-		if key, err = pki.NewKey(); err != nil {
-			t.Fatal(err)
-		}
+		key = newKey(t)
 	}
 	der, err := pki.NewCSR(key, spiffeid.RequireFromPath(domain, path), dns, ips)
 	if err != nil {
@@ -151,4 +179,37 @@ func within(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), nodetest.Patience)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// addresses parses IP addresses.
+func addresses(t *testing.T, texts []string) []net.IP {
+	t.Helper()
+	var ips []net.IP
+	for _, text := range texts {
+		ip := net.ParseIP(text)
+		if ip == nil {
+			t.Fatalf("%q is no IP address", text)
+		}
+		ips = append(ips, ip)
+	}
+	return ips
+}
+
+// metrics returns what Prometheus would read.
+func (r *realm) metrics(t *testing.T) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(within(t), http.MethodGet, "http://"+r.service.Admin+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -93,19 +95,6 @@ func parse(t *testing.T, der [][]byte) []*x509.Certificate {
 	return certs
 }
 
-func TestEveryWorkloadMayReadTheBundle(t *testing.T) {
-	t.Parallel()
-	r := open(t)
-	response, err := r.client(t, r.caller(t, "/operator/carol")).GetBundle(within(t), &authorityv1.GetBundleRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	bundle, err := pki.NewBundle(parse(t, response.GetRoots()))
-	if err != nil || !bundle.Equal(r.ca.Issuers().Bundle()) || response.GetTrustDomain() != "mesh.local" || response.GetRefreshHintSeconds() != 60 {
-		t.Errorf("got %v (%v), want the CA's bundle, to be asked for again in 60 s", response, err)
-	}
-}
-
 func TestTheAuthorityShowsACertificateThatItSignedItself(t *testing.T) {
 	t.Parallel()
 	r := open(t)
@@ -119,7 +108,7 @@ func TestTheAuthorityShowsACertificateThatItSignedItself(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }()
 	shown := conn.ConnectionState().PeerCertificates
-	id, _, err := x509svid.Verify(shown, r.ca.Issuers().Bundle())
+	id, _, err := x509svid.Verify(shown, r.issuers.Bundle())
 	if err != nil || id.Path() != "/service/authority" {
 		t.Errorf("shows %s, %v", id, err)
 	}
@@ -130,7 +119,8 @@ func TestTheAuthorityShowsACertificateThatItSignedItself(t *testing.T) {
 
 func TestConfigurationsThatAreRefused(t *testing.T) {
 	t.Parallel()
-	_, dir := sharedCA(t)
+	common.open(t)
+	dir := common.authority()
 	for name, c := range map[string]authority.Config{
 		"no directory":                    {},
 		"operators on request":            {Dir: dir, Allow: []string{"/operator/*"}},
@@ -138,9 +128,28 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"a pattern inside of a segment":   {Dir: dir, Allow: []string{"/service/a*"}},
 		"a pattern with an empty part":    {Dir: dir, Allow: []string{"/service//x"}},
 		"certificates of a second's life": {Dir: dir, LeafLife: time.Second},
+		"tickets on request":              {Dir: dir, Allow: []string{"/join/*"}},
+		"agents on request":               {Dir: dir, Allow: []string{"/agent/host2"}},
+		"a credential that is not there":  {Dir: dir, Credential: filepath.Join(dir, "none")},
+		"a file and a list":               {Dir: dir, Registrations: filepath.Join(dir, "r.yaml"), Allow: []string{"/service/x"}},
 	} {
 		if a, err := authority.Open(c); err == nil {
 			t.Errorf("%s: opened %v, want a refusal", name, a)
 		}
+	}
+}
+
+// As systemd hands a credential over: in a folder that is not the authority's.
+func TestTheCredentialMayLieElsewhere(t *testing.T) {
+	t.Parallel()
+	dir, elsewhere := copyOfCommon(t), filepath.Join(t.TempDir(), "issuer-credential")
+	if err := os.Rename(filepath.Join(dir, "credential"), elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := authority.Open(authority.Config{Dir: dir}); err == nil {
+		t.Error("opened without its credential")
+	}
+	if _, err := authority.Open(authority.Config{Dir: dir, Credential: elsewhere}); err != nil {
+		t.Error(err)
 	}
 }
