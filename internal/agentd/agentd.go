@@ -4,34 +4,37 @@
 //	err := agentd.Run(ctx, agentd.Config{TrustDomain: td, Credential: "agent.pem", Bundle: "bundle.pem",
 //		Authority: "dns:///127.0.0.1:7441", AuthorityID: id, Socket: "agent.sock", Control: "control.sock"})
 //
-// The agent has a certificate of its own, in a file since nobody else can give it one: the first is issued by whoever has
-// the issuers at hand, the agent renews it from then on. If it has expired (the machine was off for long), a new file is
-// taken as soon as it lies there, without a restart.
+// The agent has a certificate of its own, in a file since nobody else can give it one. The first is issued by whoever has
+// the issuers at hand, or Join gets it with a ticket; the agent renews it from then on. If it has expired (the machine was
+// off for long), a new file is taken as soon as it lies there, without a restart; so is a new bundle file beside it.
+//
+// What verifiers go by comes from the authority over a stream, and is asked for again at each refresh hint. The agent
+// never goes back to a bundle with a lower sequence number, writes the roots to its bundle file, so that a restart begins
+// with the newest, and reports which bundle it has handed to whom.
 package agentd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/keepalive"
 
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/pki/agent"
 )
 
-// Config describes an agent. All fields but Entries, Shared, Log and Ready are needed.
+// Config describes an agent. All fields but Entries, Federated, Shared, Log and Ready are needed.
 type Config struct {
 	TrustDomain spiffeid.TrustDomain
 	// Credential is the agent's own chain and key in one file, as pki.WriteCredential writes it; the agent rewrites it.
 	Credential string
-	// Bundle holds the roots that the agent starts with; from then on the authority tells them.
+	// Bundle holds the roots that the agent starts with; from then on the authority tells them, and the agent rewrites it.
 	Bundle string
 	// Authority is a gRPC target; AuthorityID the SPIFFE ID that the server there must have.
 	Authority   string
@@ -40,8 +43,10 @@ type Config struct {
 	Socket, Control string
 	// Shared lets other users connect to Socket.
 	Shared bool
-	// Entries is the path of entries.yaml. "", or a file that is not there: no entries.
+	// Entries is the path of entries.yaml, read again whenever it changes. "", or a file that is not there: no entries.
 	Entries string
+	// Federated are the other trust domains whose bundles workloads are given.
+	Federated []Federated
 	// Log takes the operational log. nil: slog.Default().
 	Log *slog.Logger
 	// Ready is called once, when the sockets accept connections. nil: nobody is told.
@@ -54,16 +59,19 @@ var reconnect = grpc.ConnectParams{
 	MinConnectTimeout: 3 * time.Second,
 }
 
+// alive finds out that the authority's machine has gone without a word: the stream of bundles would wait for ever.
+var alive = keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}
+
 // Run runs the agent until ctx ends.
 func Run(ctx context.Context, cfg Config) error {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	entries, err := readEntries(cfg)
+	federation, err := newFederation(cfg.Federated, cfg.TrustDomain, cfg.Log)
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}
-	own, err := openCredential(cfg.Credential, cfg.Bundle, cfg.TrustDomain)
+	own, err := openSource(cfg.Credential, cfg.Bundle, cfg.TrustDomain, cfg.Log)
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}
@@ -72,24 +80,35 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("agent: %w", err)
 	}
 	defer func() { _ = guard.Close() }()
-	conn, err := guard.NewClient(cfg.Authority, cfg.AuthorityID, grpc.WithConnectParams(reconnect))
+	conn, err := guard.NewClient(cfg.Authority, cfg.AuthorityID, grpc.WithConnectParams(reconnect), grpc.WithKeepaliveParams(alive))
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	authority := newAuthority(conn, own, cfg.Log)
-	server, err := agent.New(agent.Config{TrustDomain: cfg.TrustDomain, Bundle: own.bundle(), Signer: authority,
-		Socket: cfg.Socket, Control: cfg.Control, Shared: cfg.Shared, Entries: entries, Log: cfg.Log})
+	authority := newAuthority(conn, own.bundleKeeper, cfg.Log)
+	entries := newEntriesFile(cfg)
+	found, err := entries.load()
+	if err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	server, err := agent.New(agent.Config{TrustDomain: cfg.TrustDomain, Bundle: own.bundle(), Signer: authority, JWT: authority,
+		Socket: cfg.Socket, Control: cfg.Control, Shared: cfg.Shared, Entries: found, Log: cfg.Log})
 	if err != nil {
 		return err
 	}
-	own.onBundle(server.SetBundle)
+	entries.tell(server.SetEntries)
+	federation.tell(server.SetFederated)
+	own.tell(server, own.renewal)
 
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
-	running.Go(func() { authority.followBundle(ctx) })
+	running.Go(func() { authority.watchBundle(ctx) })
+	running.Go(func() { authority.report(ctx, server) })
 	running.Go(func() { own.keepRenewed(ctx, authority, cfg.Log) })
-	cfg.Log.Info("agent serves the Workload API", "socket", cfg.Socket, "entries", len(entries))
+	running.Go(func() { own.followFile(ctx, own.credential) })
+	running.Go(func() { entries.watch(ctx) })
+	running.Go(func() { federation.run(ctx) })
+	cfg.Log.Info("agent serves the Workload API", "socket", cfg.Socket, "entries", len(found), "federated", len(cfg.Federated))
 	if cfg.Ready != nil {
 		cfg.Ready()
 	}
@@ -97,15 +116,4 @@ func Run(ctx context.Context, cfg Config) error {
 	cancel()
 	running.Wait()
 	return err
-}
-
-func readEntries(cfg Config) ([]agent.Entry, error) {
-	if cfg.Entries == "" {
-		return nil, nil
-	}
-	entries, err := agent.ReadEntries(cfg.Entries, cfg.TrustDomain)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	return entries, err
 }

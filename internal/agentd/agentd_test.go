@@ -4,6 +4,7 @@ package agentd_test
 
 import (
 	"context"
+	"crypto/x509"
 	"log/slog"
 	"net"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/svid/jwtsvid"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 	"go.uber.org/goleak"
 
@@ -21,12 +23,15 @@ import (
 	"example.com/rolecall/internal/node/nodetest"
 	"example.com/rolecall/pki"
 	"example.com/rolecall/pki/agent"
+	"example.com/rolecall/rolecalltest"
 	"example.com/rolecall/services/authority"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var domain = spiffeid.RequireTrustDomainFromString("mesh.local")
+
+var authorityID = spiffeid.RequireFromPath(domain, "/service/authority")
 
 const roles = `
 trustDomain: mesh.local
@@ -37,41 +42,56 @@ bindings:
 
 const leafLife = 15 * time.Second
 
-// mesh is a certificate authority on disk and an authority that serves.
+// mesh is a certificate authority on disk and an authority that serves: one for all tests, since making it takes long on
+// purpose.
 type mesh struct {
 	ca     *pki.CA
+	target string
+}
+
+func start(t *testing.T) *mesh {
+	t.Helper()
+	dir := t.TempDir()
+	ca, _, err := pki.OpenOrCreate(dir, pki.Config{TrustDomain: domain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := authority.Open(authority.Config{Dir: filepath.Join(dir, pki.AuthorityDir), LeafLife: leafLife})
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := nodetest.New(t, roles).Start(t, "authority", "", a.Setup, func(c *node.Config) { c.Source, c.ID = a.Source(), authorityID })
+	return &mesh{ca, "passthrough:///" + service.Addr}
+}
+
+// machine is where an agent runs, with files of its own.
+type machine struct {
+	*mesh
 	config agentd.Config
 }
 
-func start(t *testing.T, born time.Time) *mesh {
+func (at *mesh) machine(t *testing.T) *machine {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "agentd") // t.TempDir makes paths that are too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	ca, _, err := pki.OpenOrCreate(dir, pki.Config{TrustDomain: domain, Now: func() time.Time { return born }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &mesh{ca: ca, config: agentd.Config{
-		TrustDomain: domain, Credential: filepath.Join(dir, "agent.pem"), Bundle: filepath.Join(dir, pki.AuthorityDir, "bundle.pem"),
-		AuthorityID: spiffeid.RequireFromPath(domain, "/service/authority"),
-		Socket:      filepath.Join(dir, "agent.sock"), Control: filepath.Join(dir, "control.sock"),
+	on := &machine{at, agentd.Config{
+		TrustDomain: domain, Credential: filepath.Join(dir, "agent.pem"), Bundle: filepath.Join(dir, "bundle.pem"),
+		Authority: at.target, AuthorityID: authorityID,
+		Socket: filepath.Join(dir, "agent.sock"), Control: filepath.Join(dir, "control.sock"),
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}}
-	m.issueCredential(t)
-	a, err := authority.Open(authority.Config{Dir: filepath.Join(dir, pki.AuthorityDir), LeafLife: leafLife})
-	if err != nil {
+	if err := pki.WriteBundle(on.config.Bundle, at.ca.Issuers().Bundle()); err != nil {
 		t.Fatal(err)
 	}
-	service := nodetest.New(t, roles).Start(t, "authority", "", a.Setup, func(c *node.Config) { c.Source, c.ID = a.Source(), m.config.AuthorityID })
-	m.config.Authority = "passthrough:///" + service.Addr
-	return m
+	on.issueCredential(t)
+	return on
 }
 
-// issueCredential issues the agent's own certificate by the CA's clock.
-func (m *mesh) issueCredential(t *testing.T) {
+// issueCredential issues the agent's own certificate.
+func (m *machine) issueCredential(t *testing.T) {
 	t.Helper()
 	leaf := pki.Leaf{ID: spiffeid.RequireFromPath(domain, "/service/agent"), Life: leafLife}
 	if _, err := m.ca.Issuers().IssueCredential(leaf, m.config.Credential); err != nil {
@@ -80,7 +100,7 @@ func (m *mesh) issueCredential(t *testing.T) {
 }
 
 // run runs the agent until the test is over and registers this process as the ledger.
-func (m *mesh) run(t *testing.T) {
+func (m *machine) run(t *testing.T) {
 	t.Helper()
 	ready := make(chan struct{})
 	m.config.Ready = func() { close(ready) }
@@ -121,12 +141,22 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	t.Logf("%s: after %s", what, time.Since(began).Round(time.Millisecond))
 }
 
-func TestTheAgentRenewsItselfAndItsWorkloadsAtTheAuthority(t *testing.T) {
+func TestAnAgentAtTheAuthority(t *testing.T) {
 	t.Parallel()
-	m := start(t, time.Now())
+	m := start(t)
+	t.Run("agents", func(t *testing.T) {
+		t.Run("the agent renews itself and its workloads", m.renewals)
+		t.Run("an agent that was off for too long goes on with a new file", m.afterAMonth)
+		t.Run("JWT-SVIDs are signed", m.jwtSVIDs)
+	})
+	t.Run("a revoked issuer has every certificate under it replaced at once", m.revocation) // last: for all agents
+}
+
+func (at *mesh) renewals(t *testing.T) {
+	t.Parallel()
+	m := at.machine(t)
 	m.run(t)
-	ctx, cancel := context.WithTimeout(t.Context(), nodetest.Patience)
-	defer cancel()
+	ctx := nodetest.Context(t)
 	source, err := workloadapi.NewX509Source(ctx, workloadapi.WithClientOptions(workloadapi.WithAddr("unix://"+m.config.Socket)))
 	if err != nil {
 		t.Fatal(err)
@@ -150,40 +180,89 @@ func TestTheAgentRenewsItselfAndItsWorkloadsAtTheAuthority(t *testing.T) {
 	})
 }
 
-func TestAnAgentThatWasOffForTooLongGoesOnWithANewFile(t *testing.T) {
+func (at *mesh) afterAMonth(t *testing.T) {
 	t.Parallel()
-	m := start(t, time.Now().Add(-48*time.Hour)) // by whose clock the agent's certificate is issued
+	m := at.machine(t)
+	expired, key := rolecalltest.NewCA(t, domain.Name()).Issue("/service/agent", func(c *x509.Certificate) {
+		c.NotBefore, c.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
+	})
+	if err := pki.WriteCredential(m.config.Credential, []*x509.Certificate{expired}, key); err != nil {
+		t.Fatal(err)
+	}
 	m.run(t)
 	list, err := agent.List(t.Context(), m.config.Control)
 	if err != nil || len(list) != 1 || !list[0].NotAfter.IsZero() {
 		t.Fatalf("with an expired certificate: %+v, %v; want a registration without a certificate", list, err)
 	}
-	issuers, err := pki.OpenIssuers(filepath.Dir(m.config.Bundle), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf := pki.Leaf{ID: spiffeid.RequireFromPath(domain, "/service/agent"), Life: leafLife}
-	if _, err := issuers.IssueCredential(leaf, m.config.Credential); err != nil {
-		t.Fatal(err)
-	}
+	m.issueCredential(t)
 	eventually(t, "a certificate of the workload", func() bool {
 		list, err := agent.List(t.Context(), m.config.Control)
 		return err == nil && len(list) == 1 && time.Until(list[0].NotAfter) > 0
 	})
 }
 
-func TestAnAgentThatCannotStartSaysWhy(t *testing.T) {
+func (at *mesh) jwtSVIDs(t *testing.T) {
 	t.Parallel()
-	m := start(t, time.Now())
-	other := m.config
-	other.TrustDomain = spiffeid.RequireTrustDomainFromString("other.local")
-	missing := m.config
-	missing.Credential = filepath.Join(t.TempDir(), "none.pem")
-	for name, c := range map[string]agentd.Config{"another trust domain": other, "no credential": missing} {
-		if err := agentd.Run(t.Context(), c); err == nil {
-			t.Errorf("%s: Run ended without an error", name)
-		} else {
-			t.Logf("%s: %v", name, err)
-		}
+	m := at.machine(t)
+	m.run(t)
+	ctx := nodetest.Context(t)
+	source, err := workloadapi.NewJWTSource(ctx, workloadapi.WithClientOptions(workloadapi.WithAddr("unix://"+m.config.Socket)))
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer func() { _ = source.Close() }()
+	token, err := source.FetchJWTSVID(ctx, jwtsvid.Params{Audience: "orders"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	valid, err := jwtsvid.ParseAndValidate(token.Marshal(), source, []string{"orders"})
+	if err != nil || valid.ID.Path() != "/service/ledger" {
+		t.Errorf("the token is %v (error %v)", valid, err)
+	}
+	checked, err := workloadapi.ValidateJWTSVID(ctx, token.Marshal(), "orders", workloadapi.WithAddr("unix://"+m.config.Socket))
+	if err != nil || checked.ID.Path() != "/service/ledger" {
+		t.Errorf("ValidateJWTSVID: %v, %v", checked, err)
+	}
+}
+
+func (at *mesh) revocation(t *testing.T) {
+	m := at.machine(t)
+	m.run(t)
+	ctx := nodetest.Context(t)
+	source, err := workloadapi.NewX509Source(ctx, workloadapi.WithClientOptions(workloadapi.WithAddr("unix://"+m.config.Socket)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = source.Close() }()
+	first, err := source.GetX509SVID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuers, root := m.ca.Issuers(), m.ca.Root()
+	csr, generation, err := issuers.RequestIssuer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := root.SignIssuerCSR(csr, pki.DefaultIssuerLife)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := issuers.ImportIssuer(next); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := issuers.Activate(generation); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := issuers.Revoke(generation-1, "stolen in a test"); err != nil {
+		t.Fatal(err)
+	}
+	under := func(chain []*x509.Certificate) bool { return len(chain) > 1 && chain[1].Equal(next) }
+	eventually(t, "a certificate of the workload under the next issuer", func() bool {
+		now, err := source.GetX509SVID()
+		return err == nil && !now.Certificates[0].Equal(first.Certificates[0]) && under(now.Certificates)
+	})
+	eventually(t, "a certificate of the agent under the next issuer", func() bool {
+		now, err := pki.ReadCredential(m.config.Credential)
+		return err == nil && under(now.Certificates)
+	})
 }

@@ -3,35 +3,41 @@ package agentd
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"google.golang.org/grpc"
 
 	authorityv1 "example.com/rolecall/gen/authority/v1"
-	"example.com/rolecall/pki"
+	"example.com/rolecall/pki/agent"
 )
 
-// Times of asking for the bundle.
+// Times of talking to the authority.
 const (
-	bundleTimeout = 10 * time.Second
-	bundleRetry   = 5 * time.Second
-	shortestHint  = time.Second
-	longestHint   = time.Hour
+	callTimeout   = 10 * time.Second
+	watchPatience = 15 * time.Second // for the first message of a stream of bundles
+	firstRetry    = 250 * time.Millisecond
+	lastRetry     = 10 * time.Second
 )
 
-// authority signs over gRPC: the agent.Signer. Safe for concurrent use.
+// authority signs over gRPC: the agent.Signer and agent.JWTSigner. Safe for concurrent use.
 type authority struct {
 	client authorityv1.AuthorityServiceClient
-	own    *credential
+	bundle *bundleKeeper
 	log    *slog.Logger
 }
 
-func newAuthority(conn *grpc.ClientConn, own *credential, log *slog.Logger) *authority {
-	return &authority{client: authorityv1.NewAuthorityServiceClient(conn), own: own, log: log}
+func newAuthority(conn *grpc.ClientConn, bundle *bundleKeeper, log *slog.Logger) *authority {
+	return &authority{client: authorityv1.NewAuthorityServiceClient(conn), bundle: bundle, log: log}
 }
+
+var (
+	_ agent.Signer    = (*authority)(nil)
+	_ agent.JWTSigner = (*authority)(nil)
+)
 
 // Sign has a CSR signed. It waits for the authority to be reached for as long as ctx allows.
 func (a *authority) Sign(ctx context.Context, csr []byte) ([]*x509.Certificate, error) {
@@ -43,62 +49,64 @@ func (a *authority) Sign(ctx context.Context, csr []byte) ([]*x509.Certificate, 
 	if err != nil {
 		return nil, fmt.Errorf("chain of the authority: %w", err)
 	}
-	return chain, a.trust(response.GetRoots())
+	return chain, a.bundle.takeRoots(response.GetRoots(), response.GetBundleSequence())
 }
 
-// followBundle asks for the bundle as often as the authority wishes, until ctx ends.
-func (a *authority) followBundle(ctx context.Context) {
-	failing := false
+// SignJWT has a JWT-SVID signed. It waits for the authority to be reached for as long as ctx allows.
+func (a *authority) SignJWT(ctx context.Context, id spiffeid.ID, audience []string) (string, error) {
+	response, err := a.client.IssueJwtSvid(ctx, &authorityv1.IssueJwtSvidRequest{SpiffeId: id.String(), Audience: audience}, grpc.WaitForReady(true))
+	if err != nil {
+		return "", err
+	}
+	return response.GetToken(), nil
+}
+
+// watchBundle takes over every bundle that the authority sends, until ctx ends. A stream that ends, as each does when its
+// connection is old, is opened again.
+func (a *authority) watchBundle(ctx context.Context) {
+	wait := firstRetry
+	failures := 0
 	for ctx.Err() == nil {
-		wait, err := a.getBundle(ctx)
-		if err != nil && ctx.Err() == nil {
-			wait = bundleRetry
-			if !failing {
-				a.log.Warn("bundle could not be read; trying again", "error", err)
-			}
+		received, err := a.watchOnce(ctx)
+		if ctx.Err() != nil {
+			return
 		}
-		failing = err != nil
-		pki.WaitUntil(ctx, time.Now().Add(wait))
+		if received {
+			wait, failures = firstRetry, 0
+		}
+		if failures++; failures == 2 { // the first is an old connection, or a restart
+			a.log.Warn("the stream of bundles has ended; trying again", "error", err)
+		}
+		pause(ctx, wait/2+rand.N(wait))
+		wait = min(2*wait, lastRetry)
 	}
 }
 
-func (a *authority) getBundle(ctx context.Context) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, bundleTimeout)
+// watchOnce reads one stream to its end and tells whether anything good came.
+func (a *authority) watchOnce(ctx context.Context) (received bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	response, err := a.client.GetBundle(ctx, &authorityv1.GetBundleRequest{}, grpc.WaitForReady(true))
+	patience := time.AfterFunc(watchPatience, cancel)
+	defer patience.Stop()
+	stream, err := a.client.WatchBundle(ctx, &authorityv1.WatchBundleRequest{}, grpc.WaitForReady(true))
 	if err != nil {
-		return 0, err
+		return false, err
 	}
-	if err := a.trust(response.GetRoots()); err != nil {
-		return 0, err
-	}
-	hint := time.Duration(min(max(response.GetRefreshHintSeconds(), 0), int64(longestHint/time.Second))) * time.Second
-	return max(hint, shortestHint), nil
-}
-
-// trust takes over the roots that the authority named, if they are roots of the agent's trust domain.
-func (a *authority) trust(der [][]byte) error {
-	roots, err := parse(der)
-	if err != nil {
-		return fmt.Errorf("roots of the authority: %w", err)
-	}
-	bundle, err := pki.NewBundle(roots)
-	if err != nil {
-		return fmt.Errorf("roots of the authority: %w", err)
-	}
-	return a.own.setBundle(bundle)
-}
-
-func parse(der [][]byte) ([]*x509.Certificate, error) {
-	if len(der) == 0 {
-		return nil, errors.New("none were sent")
-	}
-	certs := make([]*x509.Certificate, len(der))
-	for i, raw := range der {
-		var err error
-		if certs[i], err = x509.ParseCertificate(raw); err != nil {
-			return nil, err
+	for {
+		response, err := stream.Recv()
+		if err != nil {
+			return received, err
 		}
+		patience.Stop()
+		received = a.take(response.GetBundle()) || received
 	}
-	return certs, nil
+}
+
+// take takes over a bundle, or says in the log why not.
+func (a *authority) take(bundle *authorityv1.Bundle) bool {
+	err := a.bundle.take(bundle)
+	if err != nil {
+		a.log.Error("a bundle of the authority was refused", "sequence", bundle.GetSequence(), "error", err)
+	}
+	return err == nil
 }

@@ -3,49 +3,62 @@ package agentd
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"example.com/rolecall/pki"
+	"example.com/rolecall/rolecalltest"
 )
 
-// signer signs with a certificate authority at hand, for the ID that it likes.
+// signer signs with a CA in memory, for the ID that it likes.
 type signer struct {
-	issuers *pki.Issuers
-	id      spiffeid.ID
+	ca *rolecalltest.CA
+	id spiffeid.ID
 }
 
-func (s signer) Sign(_ context.Context, csr []byte) ([]*x509.Certificate, error) {
-	request, err := pki.ReadCSR(csr, s.issuers.TrustDomain())
+func (s signer) Sign(_ context.Context, csr []byte) ([]*x509.Certificate, error) { return s.sign(csr) }
+
+func (s signer) sign(csr []byte, changes ...func(*x509.Certificate)) ([]*x509.Certificate, error) {
+	issuer, key := s.ca.Intermediate()
+	return s.signUnder(issuer, key, csr, changes...)
+}
+
+func (s signer) signUnder(issuer *x509.Certificate, key crypto.Signer, csr []byte, changes ...func(*x509.Certificate)) ([]*x509.Certificate, error) {
+	request, err := pki.ReadCSR(csr, s.ca.TrustDomain())
 	if err != nil {
 		return nil, err
 	}
-	return s.issuers.Issue(pki.Leaf{ID: s.id, PublicKey: request.PublicKey})
+	leaf, _ := s.ca.IssueUnder(issuer, key, s.id.Path(), changes...)
+	der, err := x509.CreateCertificate(rand.Reader, leaf, issuer, request.PublicKey, key)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	return []*x509.Certificate{cert, issuer}, err
 }
 
 // agentCredential returns a credential of /service/agent in a folder of its own, and who renews it.
 func agentCredential(t *testing.T) (*credential, signer) {
 	t.Helper()
-	ca, _, err := pki.OpenOrCreate(t.TempDir(), pki.Config{TrustDomain: spiffeid.RequireTrustDomainFromString("mesh.local")})
-	if err != nil {
+	s := signer{ca: rolecalltest.NewCA(t, "mesh.local")}
+	s.id = s.ca.ID("/service/agent")
+	path := filepath.Join(t.TempDir(), "agent.pem")
+	issuer, issuerKey := s.ca.Intermediate()
+	leaf, key := s.ca.IssueUnder(issuer, issuerKey, "/service/agent")
+	if err := pki.WriteCredential(path, []*x509.Certificate{leaf, issuer}, key); err != nil {
 		t.Fatal(err)
 	}
-	s := signer{ca.Issuers(), spiffeid.RequireFromString("spiffe://mesh.local/service/agent")}
-	dir := t.TempDir()
-	path, bundle := filepath.Join(dir, "agent.pem"), filepath.Join(dir, "bundle.pem")
-	if _, err := s.issuers.IssueCredential(pki.Leaf{ID: s.id}, path); err != nil {
-		t.Fatal(err)
-	}
-	if err := pki.WriteBundle(bundle, s.issuers.Bundle()); err != nil {
-		t.Fatal(err)
-	}
-	c, err := openCredential(path, bundle, s.issuers.TrustDomain())
+	c, err := openCredential(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +73,7 @@ func TestACertificateOfAnotherIDIsNeitherUsedNorWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.id = spiffeid.RequireFromString("spiffe://mesh.local/service/ledger")
-	_, err = c.renew(t.Context(), s, slog.New(slog.DiscardHandler))
+	err = c.renew(t.Context(), s, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "a certificate of spiffe://mesh.local/service/ledger for spiffe://mesh.local/service/agent") {
 		t.Errorf("renew: %v, want the two IDs", err)
 	}
@@ -80,15 +93,68 @@ func TestANewCertificateIsUsedAlthoughItsFileCannotBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	notAfter, err := c.renew(t.Context(), s, slog.New(slog.NewTextHandler(&log, nil)))
-	if err != nil {
+	if err := c.renew(t.Context(), s, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
 		t.Fatalf("renew: %v", err)
 	}
 	fresh, _ := c.GetX509SVID()
-	if fresh.Certificates[0].SerialNumber.Cmp(old.Certificates[0].SerialNumber) == 0 || !fresh.Certificates[0].NotAfter.Equal(notAfter) {
+	if fresh.Certificates[0].SerialNumber.Cmp(old.Certificates[0].SerialNumber) == 0 {
 		t.Error("the old certificate is in use, want the new one")
 	}
 	if !strings.Contains(log.String(), "could not be written") || !strings.Contains(log.String(), c.path) {
 		t.Errorf("the log does not tell that the file could not be written: %s", &log)
 	}
+}
+
+func TestAttackTheOwnCertificateUnderARevokedIssuer(t *testing.T) {
+	t.Parallel()
+	c, s := agentCredential(t)
+	issuer, issuerKey := s.ca.Intermediate()
+	under := underSigner{s, issuer, issuerKey}
+	if err := c.renew(t.Context(), under, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	revoked := map[[32]byte]struct{}{sha256.Sum256(issuer.RawSubjectPublicKeyInfo): {}}
+	c.renewal.SetRevoked(revoked)
+	if err := c.renew(t.Context(), under, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "revoked") {
+		t.Errorf("a certificate under the revoked issuer: %v, want a refusal because of that issuer", err)
+	}
+	signs := make(chan struct{}, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.keepRenewed(ctx, countingSigner{s, signs}, slog.New(slog.DiscardHandler))
+	}()
+	began := time.Now()
+	select {
+	case <-signs:
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing was renewed")
+	}
+	t.Logf("renewed %s after the issuer was revoked", time.Since(began).Round(time.Millisecond))
+	cancel()
+	<-done
+}
+
+// underSigner signs what it is asked for under one issuer.
+type underSigner struct {
+	signer
+	issuer *x509.Certificate
+	key    crypto.Signer
+}
+
+func (s underSigner) Sign(_ context.Context, csr []byte) ([]*x509.Certificate, error) {
+	return s.signUnder(s.issuer, s.key, csr)
+}
+
+// countingSigner tells of every request.
+type countingSigner struct {
+	signer
+	signs chan struct{}
+}
+
+func (s countingSigner) Sign(ctx context.Context, csr []byte) ([]*x509.Certificate, error) {
+	chain, err := s.signer.Sign(ctx, csr)
+	s.signs <- struct{}{}
+	return chain, err
 }

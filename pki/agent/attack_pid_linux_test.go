@@ -32,7 +32,7 @@ func TestAttackAProcessThatWasGivenThePIDOfARegisteredOne(t *testing.T) {
 		heir, _ := start(t, "wait", "", choose)
 		if heir.Process.Pid == pid {
 			t.Logf("the pid was used again at try %d", try+1)
-			if got, err := a.attest(t.Context(), peer{process: mustProcess(t, pid), uid: uint32(os.Geteuid())}); err == nil {
+			if got, err := a.attest(t.Context(), peer{process: mustProcess(t, pid), uid: uint32(os.Geteuid())}, nil); err == nil {
 				t.Errorf("the process with the pid of the registered one is %v", got)
 			}
 			heir.end()

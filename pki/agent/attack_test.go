@@ -17,8 +17,11 @@ import (
 
 func TestAttacksOnTheWorkloadAPI(t *testing.T) {
 	t.Parallel()
-	a := startAgent(t, nil)
-	a.register(t, "/service/ledger")
+	a, signer := startJWTAgent(t, nil)
+	token, err := signer.SignJWT(t.Context(), a.id("/service/orders"), []string{"x"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	client := dial(t, a.address())
 	for _, c := range []struct {
 		attack  string
@@ -51,12 +54,22 @@ func TestAttacksOnTheWorkloadAPI(t *testing.T) {
 			if got := status.Code(err); got != c.want {
 				t.Errorf("FetchX509Bundles: %v, want %s", err, c.want)
 			}
+			keys, err := client.FetchJWTBundles(ctx, &workload.JWTBundlesRequest{})
+			if err == nil {
+				_, err = keys.Recv()
+			}
+			if got := status.Code(err); got != c.want {
+				t.Errorf("FetchJWTBundles: %v, want %s", err, c.want)
+			}
+			if _, err := client.FetchJWTSVID(ctx, &workload.JWTSVIDRequest{Audience: []string{"x"}}); status.Code(err) != c.want {
+				t.Errorf("FetchJWTSVID: %v, want %s", err, c.want)
+			}
+			if _, err := client.ValidateJWTSVID(ctx, &workload.ValidateJWTSVIDRequest{Audience: "x", Svid: token}); status.Code(err) != c.want {
+				t.Errorf("ValidateJWTSVID: %v, want %s", err, c.want)
+			}
 			want := c.want
 			if want == codes.OK {
 				want = codes.Unimplemented // of this version, behind the same check
-			}
-			if _, err := client.FetchJWTSVID(ctx, &workload.JWTSVIDRequest{}); status.Code(err) != want {
-				t.Errorf("FetchJWTSVID: %v, want %s", err, want)
 			}
 			wit, err := client.FetchWITSVID(ctx, &workload.WITSVIDRequest{})
 			if err == nil {

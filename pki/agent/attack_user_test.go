@@ -10,13 +10,17 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
 // nobody is a user that owns nothing.
 const nobody = 65534
 
 // asNobody makes a process run as another user, which only root can. In CI, run by root, it must work.
-func asNobody(t *testing.T) func(*exec.Cmd) {
+func asNobody(t *testing.T) func(*exec.Cmd) { return asUser(t, nobody) }
+
+func asUser(t *testing.T, uid uint32) func(*exec.Cmd) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("only root can start a process of another user")
@@ -40,7 +44,7 @@ func asNobody(t *testing.T) func(*exec.Cmd) {
 	}
 	return func(cmd *exec.Cmd) {
 		cmd.Path, cmd.Dir = copied, "/"
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	}
 }
 
@@ -54,7 +58,7 @@ func TestAttackAnotherLocalUsersProcessOnTheSocket(t *testing.T) {
 	}
 
 	shared := startAgent(t, func(c *Config, _ *testSigner) {
-		c.Shared = true
+		c.Shared, c.JWT = true, newTestJWT(t, "first")
 		c.Control = filepath.Join(mustMkdir(t, filepath.Join(filepath.Dir(c.Control), "private")), "control.sock")
 		if err := os.Chmod(filepath.Dir(c.Socket), 0o755); err != nil {
 			t.Fatal(err)
@@ -63,6 +67,9 @@ func TestAttackAnotherLocalUsersProcessOnTheSocket(t *testing.T) {
 	shared.register(t, "/service/ledger") // this process: the other user's is its child, and still not the workload
 	if _, got := start(t, "fetch", shared.config.Socket, change); got != "PermissionDenied" {
 		t.Errorf("another user's child of a registered process got %q, want PermissionDenied", got)
+	}
+	if _, got := start(t, "jwt", shared.config.Socket, change); got != "PermissionDenied PermissionDenied PermissionDenied" {
+		t.Errorf("it was answered %q about JWT-SVIDs, want PermissionDenied each time", got)
 	}
 	if _, got := start(t, "list", shared.config.Control, change); got == "<nil>" {
 		t.Error("another user may list registrations")
@@ -87,7 +94,7 @@ func TestAnotherUsersProcessIsServedByAnEntryForIt(t *testing.T) {
 		if err := os.Chmod(filepath.Dir(c.Socket), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		entries, err := parseEntries([]byte("entries: [{spiffeId: spiffe://mesh.local/service/nobody, selectors: ['unix:uid:65534', 'unix:gid:65534']}]"), c.TrustDomain)
+		entries, err := ParseEntries([]byte("entries: [{spiffeId: spiffe://mesh.local/service/nobody, selectors: ['unix:uid:65534', 'unix:gid:65534']}]"), c.TrustDomain)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,4 +111,24 @@ func mustMkdir(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// A uid that nobody knows, and no entry either, on every method of a socket that is open to all.
+func TestAttackAnUnknownUID(t *testing.T) {
+	t.Parallel()
+	change := asUser(t, 54321)
+	a := startAgent(t, func(c *Config, _ *testSigner) {
+		c.Shared, c.JWT = true, newTestJWT(t, "first")
+		c.Control = filepath.Join(mustMkdir(t, filepath.Join(filepath.Dir(c.Control), "private")), "control.sock")
+		if err := os.Chmod(filepath.Dir(c.Socket), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		c.Entries = []Entry{{ID: spiffeid.RequireFromPath(c.TrustDomain, "/service/root"), Selectors: []Selector{{"uid", "0"}}}}
+	})
+	if _, got := start(t, "fetch", a.config.Socket, change); got != "PermissionDenied" {
+		t.Errorf("it got %q, want PermissionDenied", got)
+	}
+	if _, got := start(t, "jwt", a.config.Socket, change); got != "PermissionDenied PermissionDenied PermissionDenied" {
+		t.Errorf("it was answered %q about JWT-SVIDs, want PermissionDenied each time", got)
+	}
 }

@@ -23,17 +23,11 @@ const (
 // checksums remembers the hashes of executables, so that a file is read once and not for each message. Safe for
 // concurrent use.
 type checksums struct {
-	hash func(context.Context, *os.File) (string, error)
+	hash  func(context.Context, *os.File) (string, error)
+	turns *turns
 
 	mu    sync.Mutex
 	known map[fileKey]string
-	users map[uint32]*hashing
-}
-
-// hashing are the turns of one user. It is there while somebody has one or waits for one.
-type hashing struct {
-	turns   chan struct{}
-	waiting int
 }
 
 // fileKey changes whenever the content of a file does.
@@ -44,7 +38,7 @@ type fileKey struct {
 }
 
 func newChecksums() *checksums {
-	return &checksums{hash: hashFile, known: map[fileKey]string{}, users: map[uint32]*hashing{}}
+	return &checksums{hash: hashFile, turns: newTurns(hashingPerUser), known: map[fileKey]string{}}
 }
 
 // of returns the SHA-256 of the file that the peer's process runs, in hex.
@@ -53,7 +47,7 @@ func (c *checksums) of(ctx context.Context, p peer) (string, error) {
 		return sum, err
 	}
 	// The file is open in a turn only: whoever waits has no descriptor of ours.
-	done, err := c.turn(ctx, p.uid)
+	done, err := c.turns.wait(ctx, p.uid)
 	if err != nil {
 		return "", err
 	}
@@ -79,32 +73,6 @@ func (c *checksums) lookUp(pid int) (sum string, ok bool, err error) {
 	defer c.mu.Unlock()
 	sum, ok = c.known[key]
 	return sum, ok, nil
-}
-
-// turn waits until the user may have a file hashed; done ends the turn.
-func (c *checksums) turn(ctx context.Context, uid uint32) (done func(), err error) {
-	c.mu.Lock()
-	user := c.users[uid]
-	if user == nil {
-		user = &hashing{turns: make(chan struct{}, hashingPerUser)}
-		c.users[uid] = user
-	}
-	user.waiting++
-	c.mu.Unlock()
-	leave := func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if user.waiting--; user.waiting == 0 {
-			delete(c.users, uid)
-		}
-	}
-	select {
-	case user.turns <- struct{}{}:
-		return func() { <-user.turns; leave() }, nil
-	case <-ctx.Done():
-		leave()
-		return nil, ctx.Err()
-	}
 }
 
 // read hashes the file and remembers the result.

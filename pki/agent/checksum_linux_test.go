@@ -1,9 +1,12 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -41,9 +44,9 @@ func TestAHugeExecutableStallsNoOtherUser(t *testing.T) {
 		waits <- err
 	}()
 	eventually(t, "a third file of the user waits", func() bool {
-		slow.mu.Lock()
-		defer slow.mu.Unlock()
-		return slow.users[mine.uid].waiting == hashingPerUser+1
+		slow.turns.mu.Lock()
+		defer slow.turns.mu.Unlock()
+		return slow.turns.users[mine.uid].waiting == hashingPerUser+1
 	})
 	cancel()
 	if err := <-waits; !errors.Is(err, context.Canceled) {
@@ -58,8 +61,8 @@ func TestAHugeExecutableStallsNoOtherUser(t *testing.T) {
 			t.Errorf("a file of the first user: %v", err)
 		}
 	}
-	if len(slow.users) != 0 {
-		t.Errorf("%d users are remembered although nobody waits", len(slow.users))
+	if len(slow.turns.users) != 0 {
+		t.Errorf("%d users are remembered although nobody waits", len(slow.turns.users))
 	}
 }
 
@@ -77,5 +80,33 @@ func TestAHashEndsWithWhoeverWaitsForIt(t *testing.T) {
 	defer f.Close()
 	if sum, err := hashFile(ctx, f); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %q, %v; want the end of the context", sum, err)
+	}
+}
+
+func TestAnEntryThatCannotBeEvaluatedIsWarnedOfOnce(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	a := startAgent(t, func(c *Config, _ *testSigner) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	a.sums.hash = func(context.Context, *os.File) (string, error) { return "", os.ErrPermission }
+	selector, err := ParseSelector("unix:sha256:" + strings.Repeat("0", 64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	began, err := StartTime(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := append(ownEntries(t, a, "/service/other"), Entry{ID: a.id("/service/ledger"), Selectors: []Selector{selector}})
+	for want := 1; want <= 2; want++ { // what is read anew is warned of anew
+		a.SetEntries(other)
+		for range 3 {
+			got, err := a.attest(t.Context(), peer{process: process{os.Getpid(), began}, uid: uint32(os.Getuid())}, nil)
+			if err != nil || len(got) != 1 {
+				t.Fatalf("the process is %v (error %v), want what the first entry says", got, err)
+			}
+		}
+		if got := strings.Count(log.String(), "level=WARN"); got != want || !strings.Contains(log.String(), "/service/ledger") {
+			t.Errorf("%d warnings, want %d that name the entry: %s", got, want, &log)
+		}
 	}
 }

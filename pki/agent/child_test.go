@@ -9,10 +9,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/svid/jwtsvid"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -45,11 +47,33 @@ func child(what, socket string) int {
 			return 1
 		}
 		fmt.Println("passed")
+	case "streams":
+		awaitGo()
+		holdStreams(socket)
+	case "stuck":
+		awaitGo()
+		stream, _, err := stickStream(context.Background(), socket)
+		fmt.Println("stuck", err)
+		defer runtime.KeepAlive(stream)
+	case "jwt":
+		fmt.Println(fetchJWT(socket))
+		return 0
 	case "wait":
 		fmt.Println("waiting")
 	}
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	return 0
+}
+
+// awaitGo waits until the test has registered this process, and ends it with its standard input from then on.
+func awaitGo() {
+	if n, _ := os.Stdin.Read(make([]byte, 1)); n == 0 {
+		os.Exit(1)
+	}
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
 }
 
 // fetch returns the SPIFFE ID that the Workload API gives to this process, or the code of its refusal.
@@ -68,6 +92,21 @@ func fetch(socket string) string {
 	return svid.ID.String()
 }
 
+// fetchJWT does the same for a JWT-SVID, and for the check of one.
+func fetchJWT(socket string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	client, err := workloadapi.New(ctx, workloadapi.WithAddr("unix://"+socket))
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = client.Close() }()
+	_, fetched := client.FetchJWTSVID(ctx, jwtsvid.Params{Audience: "x"})
+	_, bundles := client.FetchJWTBundles(ctx)
+	_, checked := client.ValidateJWTSVID(ctx, "a.b.c", "x")
+	return fmt.Sprint(status.Code(fetched), " ", status.Code(bundles), " ", status.Code(checked))
+}
+
 func passConnection(socket string) error {
 	conn, err := net.DialTimeout("unix", socket, time.Second)
 	if err != nil {
@@ -83,7 +122,8 @@ func passConnection(socket string) error {
 // otherProcess is another process that a test has started.
 type otherProcess struct {
 	*exec.Cmd
-	stdin io.Closer
+	stdin  io.WriteCloser
+	stdout io.Reader
 }
 
 // start runs this test binary as another process, after every change has had its turn at the command, and returns it
@@ -111,12 +151,28 @@ func start(t *testing.T, what, socket string, changes ...func(*exec.Cmd)) (*othe
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &otherProcess{cmd, stdin}
+	p := &otherProcess{cmd, stdin, stdout}
 	t.Cleanup(p.end)
+	if what == "streams" || what == "stuck" {
+		return p, "" // it prints its first line after it was told to go
+	}
+	return p, p.line()
+}
+
+// goAhead tells a process that waits for it that it was registered.
+func (p *otherProcess) goAhead(t *testing.T) {
+	t.Helper()
+	if _, err := io.WriteString(p.stdin, "g"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// line returns the next line that the process prints.
+func (p *otherProcess) line() string {
 	var line strings.Builder
 	for buf := make([]byte, 1); ; {
-		if n, err := stdout.Read(buf); n == 0 || err != nil || buf[0] == '\n' {
-			return p, line.String()
+		if n, err := p.stdout.Read(buf); n == 0 || err != nil || buf[0] == '\n' {
+			return line.String()
 		}
 		line.Write(buf)
 	}

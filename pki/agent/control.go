@@ -104,7 +104,7 @@ func (s *Server) answerControl(ctx context.Context, conn *net.UnixConn) {
 	s.log.Info("process registered", "id", registered.identity.id, "pid", registered.process.pid)
 	defer s.log.Info("process no longer registered", "id", registered.identity.id, "pid", registered.process.pid)
 	var response controlResponse
-	if err := firstProblem(ctx, registered.identity); err != nil {
+	if err := firstProblem(ctx, registered.identity, s.now); err != nil {
 		if status.Code(err) == codes.InvalidArgument { // no later try can end otherwise
 			s.reply(conn, controlResponse{Error: err.Error()})
 			return
@@ -158,12 +158,12 @@ func (s *Server) registerProcess(w wireRegistration) (*registration, error) {
 }
 
 // firstProblem waits a moment for the first certificate and tells what stands in its way.
-func firstProblem(ctx context.Context, i *identity) error {
+func firstProblem(ctx context.Context, i *identity, now func() time.Time) error {
 	timer := time.NewTimer(firstTryTimeout)
 	defer timer.Stop()
 	select {
 	case <-i.tried:
-		_, err := i.current(time.Now())
+		_, err := i.current(now())
 		return err
 	case <-timer.C:
 		return errors.New("the authority has not answered yet")
@@ -180,7 +180,7 @@ func (s *Server) listed() []wireListed {
 		for _, ip := range reg.identity.ips {
 			item.IPs = append(item.IPs, ip.String())
 		}
-		if current, err := reg.identity.current(time.Now()); err != nil {
+		if current, err := reg.identity.current(s.now()); err != nil {
 			item.Problem = err.Error()
 		} else {
 			item.NotAfter = current.notAfter

@@ -13,11 +13,13 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+// MaxEntriesFile is the size of the largest entries.yaml that is read, in bytes.
+const MaxEntriesFile = 1 << 20
+
 // Bounds of entries.yaml.
 const (
-	maxEntriesFile = 1 << 20
-	maxEntries     = 1000
-	maxSelectors   = 16
+	maxEntries   = 1000
+	maxSelectors = 16
 )
 
 // Entry entitles every process that all of its selectors fit to an identity.
@@ -53,20 +55,21 @@ func ReadEntries(path string, td spiffeid.TrustDomain) ([]Entry, error) {
 		return nil, fmt.Errorf("read entries: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, maxEntriesFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, MaxEntriesFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("read entries: %w", err)
 	}
-	entries, err := parseEntries(data, td)
+	entries, err := ParseEntries(data, td)
 	if err != nil {
 		return nil, fmt.Errorf("read entries %s: %w", path, err)
 	}
 	return entries, nil
 }
 
-func parseEntries(data []byte, td spiffeid.TrustDomain) ([]Entry, error) {
-	if len(data) > maxEntriesFile {
-		return nil, fmt.Errorf("larger than %d bytes", maxEntriesFile)
+// ParseEntries reads the content of an entries.yaml, as ReadEntries does.
+func ParseEntries(data []byte, td spiffeid.TrustDomain) ([]Entry, error) {
+	if len(data) > MaxEntriesFile {
+		return nil, fmt.Errorf("larger than %d bytes", MaxEntriesFile)
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	decoder.KnownFields(true)

@@ -31,11 +31,11 @@ func TestEntriesAreReadStrictly(t *testing.T) {
 		{"a relative path", "entries: [{spiffeId: spiffe://mesh.local/x, selectors: ['unix:path:x']}]", "absolute path"},
 		{"a bad address", "entries: [{spiffeId: spiffe://mesh.local/x, selectors: ['unix:uid:0'], ipAddresses: [localhost]}]", "not an IP address"},
 		{"two documents", "entries: []\n---\nentries: []", "more than one"},
-		{"a huge file", "#" + strings.Repeat("x", maxEntriesFile), "larger than"},
+		{"a huge file", "#" + strings.Repeat("x", MaxEntriesFile), "larger than"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := parseEntries([]byte(c.yaml), testDomain)
+			_, err := ParseEntries([]byte(c.yaml), testDomain)
 			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want an error with %q", err, c.want)
 			}
@@ -75,7 +75,7 @@ func TestSelectorsLookAtTheFileThatAProcessRuns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := selector.fits(t.Context(), peer{process: process{pid: os.Getpid()}}, sums); got != c.want || err != nil {
+		if got, err := selector.fits(t.Context(), &look{peer: peer{process: process{pid: os.Getpid()}}, sums: sums}); got != c.want || err != nil {
 			t.Errorf("%s: %v, %v; want %v", selector, got, err, c.want)
 		}
 	}
@@ -87,7 +87,7 @@ func TestSelectorsAreEvaluatedTheCheapFirst(t *testing.T) {
 		t.Skip("which file a process runs is known on Linux only")
 	}
 	sum := strings.Repeat("0", 64)
-	entries, err := parseEntries([]byte("entries: [{spiffeId: spiffe://mesh.local/x, selectors: ['unix:sha256:"+sum+
+	entries, err := ParseEntries([]byte("entries: [{spiffeId: spiffe://mesh.local/x, selectors: ['unix:sha256:"+sum+
 		"', 'unix:path:/b', 'unix:gid:2', 'unix:path:/a', 'unix:uid:1']}]"), testDomain)
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +104,7 @@ func TestSelectorsAreEvaluatedTheCheapFirst(t *testing.T) {
 func FuzzParseEntries(f *testing.F) {
 	f.Add([]byte("entries: [{spiffeId: spiffe://mesh.local/x, selectors: ['unix:uid:0']}]"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		entries, err := parseEntries(data, testDomain)
+		entries, err := ParseEntries(data, testDomain)
 		for _, e := range entries {
 			if err == nil && (len(e.Selectors) == 0 || e.ID.TrustDomain() != testDomain) {
 				t.Errorf("accepted %+v", e)

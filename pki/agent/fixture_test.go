@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"net/url"
@@ -150,6 +151,16 @@ func (a *testAgent) registerProcess(t *testing.T, path string, pid int) *Registe
 		<-registered.Gone()
 	})
 	return registered
+}
+
+// ownEntries entitles every process of this user to an identity.
+func ownEntries(t *testing.T, a *testAgent, path string) []Entry {
+	t.Helper()
+	selector, err := ParseSelector(fmt.Sprintf("unix:uid:%d", os.Getuid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []Entry{{ID: a.id(path), Selectors: []Selector{selector}}}
 }
 
 // dial returns a plain client of the Workload API, which sends the security header only if told so.

@@ -4,12 +4,11 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -41,13 +40,7 @@ type names struct {
 }
 
 // key tells identities apart.
-func (n names) key() string {
-	parts := append([]string{n.id.String(), strconv.FormatBool(n.entry)}, n.dns...)
-	for _, ip := range n.ips {
-		parts = append(parts, ip.String())
-	}
-	return strings.Join(parts, "\x00")
-}
+func (n names) key() string { return fmt.Sprintf("%s %t %q %s", n.id, n.entry, n.dns, n.ips) }
 
 // identity holds the certificate of one set of names and renews it for as long as run runs. Keys are made here, one for
 // each certificate, and are never written anywhere.
@@ -55,7 +48,9 @@ type identity struct {
 	names
 	signer  Signer
 	log     *slog.Logger
-	changed func() // told after each new certificate and each first failure
+	now     func() time.Time
+	renewal *Renewal
+	changed func(*identity) // told after each new certificate and each first failure
 
 	mu    sync.Mutex
 	svid  *svid
@@ -72,8 +67,8 @@ type svid struct {
 	notAfter time.Time
 }
 
-func newIdentity(n names, signer Signer, log *slog.Logger, changed func()) *identity {
-	return &identity{names: n, signer: signer, log: log, changed: changed, tried: make(chan struct{})}
+func newIdentity(n names, signer Signer, log *slog.Logger, now func() time.Time, changed func(*identity)) *identity {
+	return &identity{names: n, signer: signer, log: log, now: now, renewal: NewRenewal(now), changed: changed, tried: make(chan struct{})}
 }
 
 // current returns the certificate, or why there is none that is valid.
@@ -89,12 +84,12 @@ func (i *identity) current(now time.Time) (*svid, error) {
 	return nil, fmt.Errorf("no certificate for %s yet", i.id)
 }
 
-// run renews until ctx ends: at 45 to 55 % of life by the wall clock, and after a failure again and again, less and less
-// often, with jitter so that many agents do not come back at once.
+// run renews until ctx ends, when Renewal says, and after a failure again and again, less and less often, with jitter so
+// that many agents do not come back at once.
 func (i *identity) run(ctx context.Context) {
 	backoff := firstBackoff
 	for ctx.Err() == nil {
-		issued := time.Now()
+		issued := i.now()
 		fresh, err := i.renew(ctx)
 		if ctx.Err() != nil {
 			return
@@ -109,16 +104,26 @@ func (i *identity) run(ctx context.Context) {
 		i.once.Do(func() { close(i.tried) })
 		if err == nil {
 			backoff = firstBackoff
-			i.changed()
-			pki.WaitUntil(ctx, pki.RenewAt(issued, fresh.notAfter))
+			i.changed(i)
+			i.renewal.Wait(ctx, fresh.chain, issued)
 			continue
 		}
 		if !failedBefore {
 			i.log.Warn("certificate could not be renewed; trying again", "id", i.id, "error", err)
-			i.changed()
+			i.changed(i)
 		}
-		pki.WaitUntil(ctx, time.Now().Add(backoff/2+rand.N(backoff)))
+		pause(ctx, backoff/2+rand.N(backoff))
 		backoff = min(2*backoff, lastBackoff)
+	}
+}
+
+// pause waits, or for the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }
 
@@ -138,7 +143,7 @@ func (i *identity) renew(ctx context.Context) (*svid, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign certificate of %s: %w", i.id, err)
 	}
-	if err := checkSigned(chain, i.id, key.Public()); err != nil {
+	if err := i.checkSigned(chain, key.Public()); err != nil {
 		return nil, fmt.Errorf("sign certificate of %s: what came back %w", i.id, err)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
@@ -149,17 +154,24 @@ func (i *identity) renew(ctx context.Context) (*svid, error) {
 	return &svid{id: i.id, chain: chain, key: der, notAfter: chain[0].NotAfter}, nil
 }
 
-// checkSigned makes sure that a chain is what was asked for before anybody is given it.
-func checkSigned(chain []*x509.Certificate, id spiffeid.ID, public crypto.PublicKey) error {
+// checkSigned makes sure that a chain is what was asked for, and of use, before anybody is given it.
+func (i *identity) checkSigned(chain []*x509.Certificate, public crypto.PublicKey) error {
 	if len(chain) == 0 {
-		return fmt.Errorf("is empty")
+		return errors.New("is empty")
 	}
 	leaf := chain[0]
-	if len(leaf.URIs) != 1 || leaf.URIs[0].String() != id.String() {
+	if len(leaf.URIs) != 1 || leaf.URIs[0].String() != i.id.String() {
 		return fmt.Errorf("names %v", leaf.URIs)
 	}
 	if key, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !key.Equal(public) {
-		return fmt.Errorf("holds another key")
+		return errors.New("holds another key")
+	}
+	if now := i.now(); !now.Before(leaf.NotAfter) {
+		return fmt.Errorf("ended at %s, and the clock here says %s: this clock or the authority's is wrong",
+			leaf.NotAfter.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	if i.renewal.Revoked(chain) {
+		return errors.New("is signed by an issuer that was revoked: the authority does not know that yet")
 	}
 	return nil
 }

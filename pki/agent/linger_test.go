@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -23,7 +24,9 @@ func (noSigner) Sign(context.Context, []byte) ([]*x509.Certificate, error) {
 }
 
 func lingering() (*registry, func() int) {
-	r := newRegistry(func(n names) *identity { return newIdentity(n, noSigner{}, slog.New(slog.DiscardHandler), func() {}) })
+	r := newRegistry(func(n names) *identity {
+		return newIdentity(n, noSigner{}, slog.New(slog.DiscardHandler), time.Now, func(*identity) {})
+	}, func(process) {})
 	return r, func() int {
 		synctest.Wait()
 		r.mu.Lock()
@@ -77,6 +80,21 @@ func TestAnIdentityThatIsHeldAgainAtItsLastMomentGoesOn(t *testing.T) {
 			t.Errorf("%d identities are alive, the same one: %v; want the one that is held", alive(), again == first)
 		}
 	})
+}
+
+func TestNamesOfAnotherKindAreAnotherIdentity(t *testing.T) {
+	t.Parallel()
+	id := spiffeid.RequireFromString("spiffe://mesh.local/service/ledger")
+	seen := map[string]names{}
+	for _, n := range []names{
+		{id: id}, {id: id, entry: true}, {id: id, dns: []string{"127.0.0.1"}}, {id: id, ips: []net.IP{net.IPv4(127, 0, 0, 1)}},
+		{id: id, dns: []string{"a", "b"}}, {id: id, dns: []string{"a\x00b"}}, {id: id, dns: []string{"a b"}},
+	} {
+		if other, ok := seen[n.key()]; ok {
+			t.Errorf("%v is the same identity as %v", n, other)
+		}
+		seen[n.key()] = n
+	}
 }
 
 func TestAnIdentityOfARegistrationEndsWithIt(t *testing.T) {

@@ -11,39 +11,28 @@ import (
 	grpcpeer "google.golang.org/grpc/peer"
 )
 
-// Bounds of what one process may hold open; all processes together are bounded by maxConnections.
-const (
-	maxConnections           = 4096
-	maxConnectionsPerUser    = maxConnections / 4
-	maxConnectionsPerProcess = 64
-	defaultStreamsPerProcess = 64
-)
-
 // peer is who the kernel says is at the other end of a connection.
 type peer struct {
 	process
 	uid, gid uint32
 }
 
-// peerInfo carries the peer of a connection to the handlers.
+// peerInfo carries the peer of a connection to the handlers, and what ends the connection.
 type peerInfo struct {
 	credentials.CommonAuthInfo
-	peer peer
+	peer   peer
+	hangUp func()
 }
 
 // AuthType names the kind of credentials, for gRPC.
 func (peerInfo) AuthType() string { return "unix" }
 
 // peerCredentials asks the kernel who connected, at once and before anything is read: gRPC's hook for it is the handshake.
-type peerCredentials struct {
-	mu          sync.Mutex
-	connections map[process]int
-	users       map[uint32]int
-	total       int
-}
+type peerCredentials struct{ connections *census }
 
 func newPeerCredentials() *peerCredentials {
-	return &peerCredentials{connections: map[process]int{}, users: map[uint32]int{}}
+	most := min(maxConnections, max(sparedFiles, openFiles()-sparedFiles))
+	return &peerCredentials{newCensus("connections", most, maxConnectionsPerProcess)}
 }
 
 // ServerHandshake admits a connection within the bounds.
@@ -56,35 +45,11 @@ func (c *peerCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.A
 	if err != nil {
 		return nil, nil, fmt.Errorf("who connected: %w", err)
 	}
-	if err := c.admit(p); err != nil {
+	if err := c.connections.admit(p); err != nil {
 		return nil, nil, err
 	}
-	conn := &countedConn{Conn: raw, closed: sync.OnceFunc(func() { c.release(p) })}
-	return conn, peerInfo{credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}, p}, nil
-}
-
-func (c *peerCredentials) admit(p peer) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.total >= maxConnections || c.users[p.uid] >= maxConnectionsPerUser || c.connections[p.process] >= maxConnectionsPerProcess {
-		return fmt.Errorf("process %d of user %d: too many connections", p.pid, p.uid)
-	}
-	c.total++
-	c.users[p.uid]++
-	c.connections[p.process]++
-	return nil
-}
-
-func (c *peerCredentials) release(p peer) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.total--
-	if c.users[p.uid]--; c.users[p.uid] == 0 {
-		delete(c.users, p.uid)
-	}
-	if c.connections[p.process]--; c.connections[p.process] == 0 {
-		delete(c.connections, p.process)
-	}
+	conn := &countedConn{Conn: raw, closed: sync.OnceFunc(func() { c.connections.release(p) })}
+	return conn, peerInfo{credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}, p, func() { _ = conn.Close() }}, nil
 }
 
 // ClientHandshake is refused: these credentials are a server's.
@@ -114,11 +79,11 @@ func (c *countedConn) Close() error {
 }
 
 // peerFrom returns who called, as the kernel said when the connection was opened.
-func peerFrom(ctx context.Context) (peer, bool) {
+func peerFrom(ctx context.Context) (peerInfo, bool) {
 	p, ok := grpcpeer.FromContext(ctx)
 	if !ok {
-		return peer{}, false
+		return peerInfo{}, false
 	}
 	info, ok := p.AuthInfo.(peerInfo)
-	return info.peer, ok
+	return info, ok
 }

@@ -19,15 +19,16 @@ const maxRegistrations = 1024
 // registry knows which processes are which workloads, and keeps one identity alive for each set of names that somebody
 // may have. Safe for concurrent use.
 type registry struct {
-	make   func(names) *identity
-	linger time.Duration // 0 once stopped
+	make    func(names) *identity
+	changed func(process) // told that a process was registered, or no longer is
+	linger  time.Duration // 0 once stopped
 
 	mu         sync.Mutex
 	seq        uint64
 	processes  map[process][]*registration
 	count      int
 	identities map[string]*heldIdentity
-	changed    chan struct{} // closed and replaced at every change
+	revoked    map[[32]byte]struct{} // issuers, by the SHA-256 of their keys
 	running    sync.WaitGroup
 }
 
@@ -46,9 +47,9 @@ type heldIdentity struct {
 	end     *time.Timer // of an identity that lingers; nil of one that is held
 }
 
-func newRegistry(makeIdentity func(names) *identity) *registry {
-	return &registry{make: makeIdentity, linger: lingerTime, processes: map[process][]*registration{},
-		identities: map[string]*heldIdentity{}, changed: make(chan struct{})}
+func newRegistry(makeIdentity func(names) *identity, changed func(process)) *registry {
+	return &registry{make: makeIdentity, changed: changed, linger: lingerTime, processes: map[process][]*registration{},
+		identities: map[string]*heldIdentity{}}
 }
 
 // hold returns the identity for the names and keeps it alive until release is called with it.
@@ -64,6 +65,7 @@ func (r *registry) holdLocked(n names) *identity {
 	if !ok {
 		ctx, stop := context.WithCancel(context.Background())
 		held = &heldIdentity{identity: r.make(n), stop: stop}
+		held.renewal.SetRevoked(r.revoked)
 		r.identities[key] = held
 		r.running.Go(func() { held.run(ctx) })
 	}
@@ -108,6 +110,14 @@ func (r *registry) dropLocked(held *heldIdentity) {
 
 // register declares the process to be the workload, until remove. It must be alive.
 func (r *registry) register(p process, n names) (*registration, error) {
+	reg, err := r.add(p, n)
+	if err == nil {
+		r.changed(p)
+	}
+	return reg, err
+}
+
+func (r *registry) add(p process, n names) (*registration, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.count >= maxRegistrations {
@@ -121,11 +131,16 @@ func (r *registry) register(p process, n names) (*registration, error) {
 	reg := &registration{seq: r.seq, process: p, handle: held, identity: r.holdLocked(n)}
 	r.processes[p] = append(r.processes[p], reg)
 	r.count++
-	r.notifyLocked()
 	return reg, nil
 }
 
+// remove ends a registration.
 func (r *registry) remove(reg *registration) {
+	r.take(reg)
+	r.changed(reg.process)
+}
+
+func (r *registry) take(reg *registration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	left := slices.DeleteFunc(r.processes[reg.process], func(other *registration) bool { return other == reg })
@@ -135,7 +150,6 @@ func (r *registry) remove(reg *registration) {
 	r.count--
 	reg.handle.close()
 	r.releaseLocked(reg.identity)
-	r.notifyLocked()
 }
 
 // of returns the names that processes of a line are registered for, the nearest process first.
@@ -165,22 +179,14 @@ func (r *registry) list() []*registration {
 	return all
 }
 
-// next returns a channel that is closed at the next change of anything that a message says.
-func (r *registry) next() <-chan struct{} {
+// setRevoked has every identity renewed whose certificate is under one of these issuers.
+func (r *registry) setRevoked(keys map[[32]byte]struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.changed
-}
-
-func (r *registry) notify() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.notifyLocked()
-}
-
-func (r *registry) notifyLocked() {
-	close(r.changed)
-	r.changed = make(chan struct{})
+	r.revoked = keys
+	for _, held := range r.identities {
+		held.renewal.SetRevoked(keys)
+	}
 }
 
 // stop ends every renewal and waits for them. Nothing may be held or registered afterwards.

@@ -70,17 +70,52 @@ func (s Selector) cost() int {
 	return 2
 }
 
+// look is one look at a peer: what many entries ask about it is found out once.
+type look struct {
+	peer
+	sums *checksums
+
+	asked   bool
+	path    string
+	pathErr error
+
+	hashed bool
+	sum    string
+	sumErr error
+}
+
+// executable returns the path of the file that the process runs.
+func (l *look) executable() (string, error) {
+	if !l.asked {
+		l.asked = true
+		l.path, l.pathErr = executablePath(l.pid)
+	}
+	return l.path, l.pathErr
+}
+
+// checksum returns the SHA-256 of the file that the process runs.
+func (l *look) checksum(ctx context.Context) (string, error) {
+	if !l.hashed {
+		l.hashed = true
+		l.sum, l.sumErr = l.sums.of(ctx, l.peer)
+	}
+	return l.sum, l.sumErr
+}
+
 // fits tells whether it is true of the peer.
-func (s Selector) fits(ctx context.Context, p peer, sums *checksums) (bool, error) {
+func (s Selector) fits(ctx context.Context, at *look) (bool, error) {
 	switch s.kind {
 	case "uid":
-		return strconv.FormatUint(uint64(p.uid), 10) == s.value, nil
+		return strconv.FormatUint(uint64(at.uid), 10) == s.value, nil
 	case "gid":
-		return strconv.FormatUint(uint64(p.gid), 10) == s.value, nil
+		return strconv.FormatUint(uint64(at.gid), 10) == s.value, nil
 	case "path":
-		return runs(p.pid, s.value)
+		if path, err := at.executable(); err != nil || path != s.value {
+			return false, err
+		}
+		return runs(at.pid, s.value)
 	case "sha256":
-		sum, err := sums.of(ctx, p)
+		sum, err := at.checksum(ctx)
 		return err == nil && sum == s.value, err
 	}
 	return false, nil

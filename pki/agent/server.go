@@ -21,34 +21,45 @@ import (
 const (
 	maxMessage       = 64 << 10
 	maxHeaders       = 8 << 10
-	handshakeTimeout = 5 * time.Second
+	handshakeTimeout = 15 * time.Second // thousands of clients come back at once after a restart
 	idleTimeout      = 10 * time.Minute // of a connection without a stream
 	stopTimeout      = 2 * time.Second
+	connectionBuffer = 4 << 10
 )
 
-// Config describes an agent. All fields but Shared, Entries, StreamsPerProcess and Log are needed.
+// Config describes an agent. All fields but JWT, Shared, Entries, StreamsPerProcess and Log are needed.
 type Config struct {
 	TrustDomain spiffeid.TrustDomain
 	Bundle      *x509bundle.Bundle // the roots until SetBundle
 	Signer      Signer
+	JWT         JWTSigner // nil: no JWT-SVIDs are issued
 
 	Socket  string // path of the Workload API's socket, MaxSocketPath bytes at most
 	Control string // path of the control socket
 	Shared  bool   // other users may connect to Socket; its directory's mode is then the operator's business
 
-	Entries           []Entry
-	StreamsPerProcess int          // 64 if zero
+	Entries           []Entry      // until SetEntries
+	StreamsPerProcess int          // 256 if zero
 	Log               *slog.Logger // discarded if nil
+
+	stuckAfter time.Duration // a minute if zero
 }
 
 // Server is a running agent. Safe for concurrent use.
 type Server struct {
 	config   Config
 	log      *slog.Logger
+	now      func() time.Time
 	registry *registry
-	bundle   atomic.Pointer[x509bundle.Bundle]
+	subjects *subjects
+	trust    atomic.Pointer[trust]
+	trusting sync.Mutex // one change of trust at a time
+	entries  atomic.Pointer[entrySet]
 	sums     *checksums
-	streams  streamCount
+	tokens   *tokens
+	handed   *handouts
+	streams  *census
+	refusals *seldom
 	stopping chan struct{}
 
 	workload *socket
@@ -63,6 +74,9 @@ func New(c Config) (*Server, error) {
 	if c.StreamsPerProcess == 0 {
 		c.StreamsPerProcess = defaultStreamsPerProcess
 	}
+	if c.stuckAfter == 0 {
+		c.stuckAfter = stuckAfter
+	}
 	if c.TrustDomain.IsZero() || c.Bundle == nil || c.Signer == nil {
 		return nil, errors.New("agent: trust domain, bundle and signer are needed")
 	}
@@ -72,13 +86,7 @@ func New(c Config) (*Server, error) {
 	if _, err := readProcess(os.Getpid()); err != nil {
 		return nil, fmt.Errorf("agent: processes cannot be told apart here: %w", err)
 	}
-	s := &Server{config: c, log: c.Log, sums: newChecksums(), stopping: make(chan struct{})}
-	s.streams = streamCount{most: c.StreamsPerProcess, open: map[process]int{}}
-	slots := make(chan struct{}, signingAtOnce)
-	s.registry = newRegistry(func(n names) *identity {
-		return newIdentity(n, boundedSigner{c.Signer, slots}, s.log, func() { s.registry.notify() })
-	})
-	s.bundle.Store(c.Bundle.Clone())
+	s := newServer(c, func() time.Time { return time.Now().Round(0) })
 	var err error
 	if s.workload, err = listen(c.Socket, c.Shared); err != nil {
 		return nil, fmt.Errorf("agent: Workload API: %w", err)
@@ -89,16 +97,48 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
+// newServer makes a server without its sockets.
+func newServer(c Config, now func() time.Time) *Server {
+	s := &Server{config: c, log: c.Log, now: now, subjects: newSubjects(), sums: newChecksums(),
+		tokens: newTokens(c.JWT, now, c.Log), handed: newHandouts(now),
+		streams: newCensus("streams", maxStreams, c.StreamsPerProcess), refusals: newSeldom(now), stopping: make(chan struct{})}
+	slots := make(chan struct{}, signingAtOnce)
+	s.registry = newRegistry(func(n names) *identity {
+		return newIdentity(n, boundedSigner{c.Signer, slots}, s.log, now, s.subjects.wakeIdentity)
+	}, s.subjects.wakeProcess)
+	s.entries.Store(newEntrySet(c.Entries))
+	s.trust.Store(&trust{domain: c.TrustDomain})
+	s.SetBundle(c.Bundle)
+	return s
+}
+
+// SetRevokedIssuers names the issuers that were revoked, by the SHA-256 of their SubjectPublicKeyInfo. Every certificate
+// under one is replaced within 5 s, or a twentieth of its life if that is less, eight at a time; one that the authority
+// still signs under one is not taken.
+func (s *Server) SetRevokedIssuers(keys [][32]byte) {
+	set := make(map[[32]byte]struct{}, len(keys))
+	for _, key := range keys {
+		set[key] = struct{}{}
+	}
+	s.registry.setRevoked(set)
+}
+
 // Serve answers until ctx ends or a socket fails. Open streams are ended with Unavailable, on which clients come back.
 // It may be called once.
 func (s *Server) Serve(ctx context.Context) error {
+	peers := newPeerCredentials()
+	if most := peers.connections.all; most < maxConnections {
+		s.log.Info("the limit of open files leaves room for fewer connections than the agent would serve", "connections", most, "wanted", maxConnections)
+	}
 	server := grpc.NewServer(
-		grpc.Creds(newPeerCredentials()),
+		grpc.Creds(peers),
 		grpc.ChainUnaryInterceptor(checkUnary),
 		grpc.ChainStreamInterceptor(checkStream),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.MaxConcurrentStreams(uint32(s.config.StreamsPerProcess)),
+		// Thousands of connections that mostly sleep: small buffers.
+		grpc.ReadBufferSize(connectionBuffer), grpc.WriteBufferSize(connectionBuffer),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTimeout}),
 	)

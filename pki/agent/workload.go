@@ -2,9 +2,8 @@ package agent
 
 import (
 	"context"
-	"crypto/x509"
+	"maps"
 
-	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/proto/spiffe/workload"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -18,46 +17,30 @@ type workloadAPI struct {
 	server *Server
 }
 
-// FetchX509SVID streams all certificates that the caller is entitled to, with keys and the bundle, whole each time
+// FetchX509SVID streams all certificates that the caller is entitled to, with keys and bundles, whole each time
 // (Workload API §5.2.1).
 func (w workloadAPI) FetchX509SVID(_ *workload.X509SVIDRequest, stream grpc.ServerStreamingServer[workload.X509SVIDResponse]) error {
-	return follow(stream.Context(), w.server, true, func(svids []*svid) *workload.X509SVIDResponse {
-		bundle := concatenate(w.server.bundle.Load().X509Authorities())
-		response := &workload.X509SVIDResponse{}
+	return follow(stream.Context(), w.server, svidStream, func(t *trust, svids []*svid) (*workload.X509SVIDResponse, bool) {
+		response := &workload.X509SVIDResponse{FederatedBundles: t.federatedX509}
 		for _, s := range svids {
 			response.Svids = append(response.Svids, &workload.X509SVID{
-				SpiffeId: s.id.String(), X509Svid: concatenate(s.chain), X509SvidKey: s.key, Bundle: bundle,
+				SpiffeId: s.id.String(), X509Svid: concatenate(s.chain), X509SvidKey: s.key, Bundle: t.roots,
 			})
 		}
-		return response
+		return response, true
 	}, stream.Send)
 }
 
-// FetchX509Bundles streams the bundles that the caller may verify with: that of its trust domain (§5.2.2).
+// FetchX509Bundles streams the bundles that the caller may verify with: its own trust domain's and federated ones (§5.2.2).
 func (w workloadAPI) FetchX509Bundles(_ *workload.X509BundlesRequest, stream grpc.ServerStreamingServer[workload.X509BundlesResponse]) error {
-	return follow(stream.Context(), w.server, false, func([]*svid) *workload.X509BundlesResponse {
-		bundle := w.server.bundle.Load()
-		return &workload.X509BundlesResponse{Bundles: map[string][]byte{
-			bundle.TrustDomain().IDString(): concatenate(bundle.X509Authorities()),
-		}}
+	return follow(stream.Context(), w.server, bundleStream, func(t *trust, _ []*svid) (*workload.X509BundlesResponse, bool) {
+		bundles := maps.Clone(t.federatedX509)
+		if bundles == nil {
+			bundles = map[string][]byte{}
+		}
+		bundles[t.domain.IDString()] = t.roots
+		return &workload.X509BundlesResponse{Bundles: bundles}, true
 	}, stream.Send)
-}
-
-// SetBundle replaces the roots; every open stream is told if they differ.
-func (s *Server) SetBundle(bundle *x509bundle.Bundle) {
-	if old := s.bundle.Load(); old != nil && old.Equal(bundle) {
-		return
-	}
-	s.bundle.Store(bundle.Clone())
-	s.registry.notify()
-}
-
-func concatenate(certs []*x509.Certificate) []byte {
-	var der []byte
-	for _, cert := range certs {
-		der = append(der, cert.Raw...)
-	}
-	return der
 }
 
 // securityHeader is what every call must carry (Workload Endpoint §6.2): a program that was tricked into connecting to

@@ -152,9 +152,7 @@ func TestAProcessThatIsRegisteredAMomentLaterNeedsNoSecondCall(t *testing.T) {
 	got := make(chan string, 1)
 	go func() { got <- fetch(a.config.Socket) }()
 	eventually(t, "a stream of a process nobody knows", func() bool {
-		a.streams.mu.Lock()
-		defer a.streams.mu.Unlock()
-		return len(a.streams.open) == 1
+		return a.streams.count() == 1
 	})
 	a.register(t, "/service/ledger")
 	if id := <-got; id != "spiffe://mesh.local/service/ledger" {
