@@ -39,9 +39,12 @@ func outputFlag(c *cobra.Command, formats ...string) *format {
 	return f
 }
 
+// defaultDir is the folder of the mesh where no other is named.
+const defaultDir = up.DefaultDir
+
 // dirFlag gives the command --dir, the folder of a mesh that `up` made.
 func dirFlag(c *cobra.Command) *string {
-	dir := c.Flags().String("dir", up.DefaultDir, "folder of the mesh")
+	dir := c.Flags().String("dir", defaultDir, "folder of the mesh")
 	if err := c.MarkFlagDirname("dir"); err != nil {
 		panic(err)
 	}

@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -50,7 +51,12 @@ func each(c *cobra.Command, visit func(*cobra.Command)) {
 }
 
 // app is what all commands share.
-type app struct{ out *cli.Output }
+type app struct {
+	out *cli.Output
+	// in is standard input, and questions is where a terminal is asked; nil: those of the process.
+	in        io.Reader
+	questions io.Writer
+}
 
 // root puts the commands together. Errors are shown by main, in one place.
 func (a *app) root() *cobra.Command {
@@ -68,6 +74,7 @@ lets a method be called only by workloads that hold the roles which its .proto f
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetOut(a.out)
+	root.SetIn(a.input())
 	root.AddCommand(
 		a.upCommand(), a.runCommand(), a.demoCommand(), a.statusCommand(),
 		a.probeCommand(), a.inspectCommand(), a.rolesCommand(), a.pkiCommand(),

@@ -1,144 +1,166 @@
 package main
 
 import (
+	"encoding/pem"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"example.com/rolecall/internal/cli"
+	"example.com/rolecall/internal/mesh"
 	"example.com/rolecall/pki"
 )
 
 func (a *app) pkiCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "pki",
-		Short: "Issue certificates by hand, and print the bundle",
-		Long: `Works on the folder of a certificate authority, without asking a server. Whoever may read that folder may issue: the issuers'
-keys are in it.`,
-		Example: `  rolecall pki issue --id spiffe://mesh.local/operator/dave --cert dave.crt --key dave.key
-  rolecall pki bundle --out bundle.pem`,
+		Short: "Work on a certificate authority by hand: root, issuers, certificates, bundle",
+		Long: `Works on the folders of a certificate authority, without asking a server. The root is made and used on a machine of its own,
+which needs no network: files are carried to and fro. Whoever may read the authority's folder may issue certificates: the
+issuers' keys are in it.`,
+		Example: `  rolecall pki init --root root --trust-domain mesh.local            # where the root is to lie
+  rolecall pki issuer csr --ca /var/lib/authority --trust-domain mesh.local --out issuer.csr
+  rolecall pki issuer sign --root root --csr issuer.csr --out issuer.crt
+  rolecall pki issuer import --ca /var/lib/authority --bundle root.crt issuer.crt
+  rolecall pki issue --id spiffe://mesh.local/operator/dave --cert dave.crt --key dave.key`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.pkiIssueCommand(), a.pkiBundleCommand())
+	c.AddCommand(a.pkiInitCommand(), a.pkiIssuerCommand(), a.pkiRootCommand(), a.pkiCSRCommand(), a.pkiIssueCommand(),
+		a.pkiTicketCommand(), a.pkiBundleCommand())
 	return c
 }
 
-// issueFlags are what a command line says about a certificate.
-type issueFlags struct {
-	id, ca, cert, key string
-	dir               *string
-	leaf              pki.Leaf
+// caFlags say which authority's folder a command works on.
+type caFlags struct {
+	ca, credential string
+	dir            *string
 }
 
-func (a *app) pkiIssueCommand() *cobra.Command {
-	var flags issueFlags
-	c := &cobra.Command{
-		Use:   "issue --id SPIFFE-ID --cert FILE --key FILE",
-		Short: "Issue a certificate to files",
-		Long: `Issues a certificate for a person's tools, or for a program that has no Workload API: the chain to --cert, the key to --key
-with mode 0600 and not encrypted. A key that is there already is kept and gets a new certificate: that is how to renew.
-Nothing renews these files by itself, so choose --ttl with care; it is cut to a sixth of the issuer's life.`,
-		Example: `  rolecall pki issue --id spiffe://mesh.local/operator/dave --ttl 8h --cert dave.crt --key dave.key
-  rolecall pki issue --id spiffe://mesh.local/service/legacy --dns legacy.internal --ip 10.0.0.7 \
-    --ca /var/lib/authority --cert legacy.crt --key legacy.key`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return a.issue(&flags) },
-	}
-	f := c.Flags()
-	f.StringVar(&flags.id, "id", "", "SPIFFE ID, of the authority's trust domain (needed)")
-	f.StringArrayVar(&flags.leaf.DNSNames, "dns", nil, "DNS name for the certificate, once for each")
-	f.IPSliceVar(&flags.leaf.IPAddresses, "ip", nil, "IP address for the certificate, once for each")
-	f.DurationVar(&flags.leaf.Life, "ttl", pki.DefaultLeafLife, "life of the certificate, 15s at least")
-	f.StringVar(&flags.cert, "cert", "", "file for the certificate chain (needed)")
-	f.StringVar(&flags.key, "key", "", "file for the key (needed)")
-	f.StringVar(&flags.ca, "ca", "", "folder of the authority, with bundle.pem, credential and issuers/ (default: that of the mesh in --dir)")
-	flags.dir = dirFlag(c)
-	needed(c, "id", "cert", "key")
+func (f *caFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.ca, "ca", "", "folder of the authority, with bundle.pem, credential and issuers/ (default: that of the mesh in --dir)")
+	c.Flags().StringVar(&f.credential, "credential", "", "file that opens the issuers' keys, where it is not in the authority's folder")
+	f.dir = dirFlag(c)
 	c.MarkFlagsMutuallyExclusive("ca", "dir")
-	return c
 }
 
-func (a *app) issue(flags *issueFlags) error {
-	var err error
-	leaf := flags.leaf
-	if leaf.ID, err = spiffeid.FromString(flags.id); err != nil {
-		return cli.Usagef("--id %q: %w", flags.id, err)
+// folder returns the authority's folder.
+func (f *caFlags) folder() (string, error) { return authorityDir(*f.dir, f.ca) }
+
+// open opens the authority's folder.
+func (f *caFlags) open() (issuers *pki.Issuers, folder string, err error) {
+	if folder, err = f.folder(); err != nil {
+		return nil, "", err
 	}
-	if leaf.Life < pki.MinLeafLife {
-		return cli.Usagef("--ttl %s: %s at least", leaf.Life, pki.MinLeafLife)
+	issuers, err = f.openAt(folder)
+	return issuers, folder, err
+}
+
+// openAt opens an authority's folder with the credential that the flags name.
+func (f *caFlags) openAt(folder string) (*pki.Issuers, error) {
+	if f.credential != "" {
+		return pki.OpenIssuers(folder, nil, pki.WithCredential(f.credential))
 	}
-	if sameFile(flags.cert, flags.key) {
-		return cli.Usagef("--cert and --key both name %s: two files are needed", flags.cert)
+	return pki.OpenIssuers(folder, nil)
+}
+
+// flag returns the flag that names the same authority again, for commands that are shown.
+func (f *caFlags) flag() []string {
+	var words []string
+	if f.ca != "" {
+		words = append(words, "--ca", f.ca)
+	} else if *f.dir != defaultDir {
+		words = append(words, "--dir", *f.dir)
 	}
-	folder, err := authorityDir(*flags.dir, flags.ca)
+	if f.credential != "" {
+		words = append(words, "--credential", f.credential)
+	}
+	return words
+}
+
+// rootBeside returns the folder of the root beside an authority's folder, as `rolecall up` has it, and whether its key is
+// there.
+func rootBeside(authority string) (dir string, ok bool) {
+	dir = filepath.Join(filepath.Dir(authority), pki.RootDir)
+	return dir, exists(filepath.Join(dir, "root.key"))
+}
+
+// parseTrustDomain reads --trust-domain.
+func parseTrustDomain(name string) (spiffeid.TrustDomain, error) {
+	td, err := spiffeid.TrustDomainFromString(name)
 	if err != nil {
-		return err
+		return td, cli.Usagef("--trust-domain %q: %w", name, err)
 	}
-	issuers, err := pki.OpenIssuers(folder, nil)
+	return td, nil
+}
+
+// maxInput bounds a certificate or a request that is read, in bytes.
+const maxInput = 64 << 10
+
+// read returns a file, or standard input for "-".
+func (a *app) read(path string) ([]byte, error) {
+	in := a.input()
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	data, err := io.ReadAll(io.LimitReader(in, maxInput+1))
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	if td := issuers.TrustDomain(); leaf.ID.TrustDomain() != td || leaf.ID.Path() == "" {
-		return cli.Usagef("--id %s: an ID of the authority's own trust domain is needed, such as spiffe://%s/operator/NAME", leaf.ID, td)
+	if len(data) > maxInput {
+		return nil, fmt.Errorf("%s has more than %d bytes: it is neither a certificate nor a request", path, maxInput)
 	}
-	chain, err := issuers.IssueFiles(leaf, flags.cert, flags.key)
+	return data, nil
+}
+
+// readDER reads the one object of a PEM file, or DER as it is. A block of another type is refused by name.
+func (a *app) readDER(path, want string) ([]byte, error) {
+	data, err := a.read(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	notAfter := chain[0].NotAfter
-	left := time.Until(notAfter)
-	a.out.Printf("%s %s until %s (%s): certificate %s, key %s\n", a.out.Green("✓"), leaf.ID,
-		notAfter.Local().Format(time.DateTime), cli.Span(left), flags.cert, flags.key)
-	if left < leaf.Life*9/10 {
-		a.out.Printf("%s it ends sooner than --ttl %s: a certificate lives a sixth of its issuer's life at most, and no longer than the issuer\n",
-			a.out.Yellow("!"), leaf.Life)
+	block, rest := pem.Decode(data)
+	switch {
+	case block == nil:
+		return data, nil
+	case block.Type != want:
+		return nil, fmt.Errorf("%s holds a %s and not a %s: see 'rolecall inspect %s'", path, cli.Clean(block.Type), want, cli.Quote(path))
+	}
+	if more, _ := pem.Decode(rest); more != nil {
+		return nil, fmt.Errorf("%s holds more than one %s: one is needed; see 'rolecall inspect %s'", path, want, cli.Quote(path))
+	}
+	return block.Bytes, nil
+}
+
+// write writes what is no secret to a file in one step, or to standard output if none is named.
+func (a *app) write(path string, data []byte) error {
+	if path != "" && path != "-" {
+		return mesh.WriteFile(path, data, 0o644)
+	}
+	if _, err := a.out.Write(data); err != nil {
+		return fmt.Errorf("write standard output: %w", err)
 	}
 	return nil
 }
+
+// toFile tells whether write writes a file, so that standard output is free for words.
+func toFile(path string) bool { return path != "" && path != "-" }
+
+// command writes a rolecall command line for people to type.
+func command(words ...string) string { return cli.Quote(append([]string{"rolecall"}, words...)...) }
 
 // sameFile tells whether two paths name one file, also one that is not there yet.
 func sameFile(x, y string) bool {
 	absX, errX := filepath.Abs(x)
 	absY, errY := filepath.Abs(y)
 	return errX == nil && errY == nil && absX == absY
-}
-
-func (a *app) pkiBundleCommand() *cobra.Command {
-	var ca, out string
-	c := &cobra.Command{
-		Use:   "bundle",
-		Short: "Print the roots that verifiers need",
-		Long: `Prints the bundle of the trust domain as PEM: the roots, and nothing else. It is no secret, but whoever can change it on its
-way to a verifier decides whom that trusts.`,
-		Example: `  rolecall pki bundle
-  rolecall pki bundle --ca /var/lib/authority --out bundle.pem`,
-		Args: cobra.NoArgs,
-	}
-	f := c.Flags()
-	f.StringVar(&ca, "ca", "", "folder of the authority (default: that of the mesh in --dir)")
-	f.StringVar(&out, "out", "", "file to write, in one step (default: standard output)")
-	dir := dirFlag(c)
-	c.MarkFlagsMutuallyExclusive("ca", "dir")
-	c.RunE = func(*cobra.Command, []string) error {
-		folder, err := authorityDir(*dir, ca)
-		if err != nil {
-			return err
-		}
-		bundle, err := pki.ReadBundle(filepath.Join(folder, "bundle.pem"))
-		if err != nil {
-			return err
-		}
-		if out != "" {
-			return pki.WriteBundle(out, bundle)
-		}
-		if _, err := a.out.Write(pki.EncodeBundle(bundle)); err != nil {
-			return fmt.Errorf("write the bundle: %w", err)
-		}
-		return nil
-	}
-	return c
 }

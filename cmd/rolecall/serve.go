@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -51,7 +52,8 @@ error, a JSON object on each line.`,
   rolecall serve orders --listen 127.0.0.1:7446 --roles roles.yaml --data /var/lib/orders \
     --peer users=dns:///users:7443,spiffe://mesh.local/service/users \
     --peer ledger=dns:///ledger:7445,spiffe://mesh.local/service/ledger
-  rolecall serve authority --listen 127.0.0.1:7441 --roles roles.yaml --ca /var/lib/authority`,
+  rolecall serve authority --listen 127.0.0.1:7441 --roles roles.yaml --ca /var/lib/authority \
+    --registrations registrations.yaml --bundle-endpoint 0.0.0.0:8443`,
 		Args:      cobra.ExactArgs(1),
 		ValidArgs: catalog.Names(),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -78,9 +80,13 @@ error, a JSON object on each line.`,
 	f.BoolVar(&flags.node.AuditAllowed, "audit-allowed", false, "record calls that were allowed too")
 	f.DurationVar(&flags.node.Grace, "grace", 15*time.Second, "how long calls in flight may take at the end")
 	f.StringVar(&flags.authority.Dir, "ca", "", "authority only: folder with bundle.pem, credential and issuers/")
+	f.StringVar(&flags.authority.Credential, "credential", "", "authority only: file that opens the issuers' keys, where it is not in --ca, as systemd's LoadCredential= hands it over")
+	f.StringVar(&flags.authority.Registrations, "registrations", "", "authority only: registrations.yaml, which says what each requester may ask for (default: what --allow says, to all)")
+	f.StringVar(&flags.authority.Endpoint, "bundle-endpoint", "", "authority only: HOST:PORT at which other trust domains read the bundle (profile https_spiffe; default: not served)")
 	f.DurationVar(&flags.authority.LeafLife, "leaf-ttl", pki.DefaultLeafLife, "authority only: life of the certificates that it signs")
 	f.StringArrayVar(&flags.authority.Allow, "allow", nil, `authority only: path of SPIFFE IDs that requesters may ask for, "*" is one segment (default: /service/*)`)
 	c.MarkFlagsMutuallyExclusive("database", "database-file")
+	c.MarkFlagsMutuallyExclusive("registrations", "allow")
 	return c
 }
 
@@ -104,18 +110,39 @@ func (s *serveFlags) serve(ctx context.Context, name string) error {
 		return err
 	}
 	if name != "authority" {
+		if err := s.authorityOnly(name); err != nil {
+			return err
+		}
 		return node.Run(ctx, cfg, setups[name])
 	}
 	if s.authority.Dir == "" {
 		return cli.Usagef("--ca DIR is needed: the folder with bundle.pem, credential and issuers/")
 	}
 	s.authority.Log = cfg.Log
+	if endpoint := s.authority.Endpoint; endpoint != "" {
+		if _, port, err := net.SplitHostPort(endpoint); err != nil || port == "" {
+			return cli.Usagef("--bundle-endpoint %q: HOST:PORT is needed, such as 0.0.0.0:8443", endpoint)
+		}
+	}
 	signer, err := authority.Open(s.authority)
 	if err != nil {
 		return err
 	}
 	cfg.Source = signer.Source()
 	return node.Run(ctx, cfg, signer.Setup)
+}
+
+// authorityOnly refuses what only the authority understands: a flag that does nothing is a mistake of whoever gave it.
+func (s *serveFlags) authorityOnly(name string) error {
+	for flag, given := range map[string]bool{
+		"--ca": s.authority.Dir != "", "--credential": s.authority.Credential != "", "--registrations": s.authority.Registrations != "",
+		"--bundle-endpoint": s.authority.Endpoint != "", "--allow": len(s.authority.Allow) > 0,
+	} {
+		if given {
+			return cli.Usagef("%s is for the authority, and %s is another service: leave it away", flag, name)
+		}
+	}
+	return nil
 }
 
 // parsePeers reads NAME=TARGET,SPIFFE-ID.

@@ -24,10 +24,13 @@ func (a *app) upCommand() *cobra.Command {
 authority, the agent and every service as a process of its own, and keeps them running until Ctrl-C. What is in the folder
 already is used again; roles.yaml is never overwritten. mesh.json in the folder tells other programs how to reach it all.
 
-This is for development: the root's key lies in the folder, encrypted, with its passphrase beside it.`,
+This is for development: the root's key lies in the folder, encrypted, with its passphrase beside it. If root/ is carried away
+the mesh goes on with the issuers that are there, and says until when the root has to sign the next one.`,
 		Example: `  rolecall up
   rolecall up --base-port 0                               # free ports, shown in the table and in mesh.json
   rolecall up --leaf-ttl 30s --issuer-ttl 3m              # watch certificates rotate
+  rolecall up --bundle-endpoint 127.0.0.1:8443            # for another trust domain to federate with
+  rolecall up --federate other.example=other.json         # and the other way round
   rolecall up --database postgres://localhost/rolecall    # instead of an SQLite file for each service`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -36,6 +39,9 @@ This is for development: the root's key lies in the folder, encrypted, with its 
 				return fmt.Errorf("find the own binary: %w", err)
 			}
 			if config.Database, err = databaseURL(config.Database, databaseFile); err != nil {
+				return err
+			}
+			if config.Federate, err = absoluteFederations(config.Federate); err != nil {
 				return err
 			}
 			config.Executable = executable
@@ -58,6 +64,8 @@ This is for development: the root's key lies in the folder, encrypted, with its 
 	f.DurationVar(&config.IssuerTTL, "issuer-ttl", 7*24*time.Hour, "life of the issuers that sign them")
 	f.StringVar(&config.Database, "database", "", "postgres:// URL of a database for all services (default: an SQLite file for each)")
 	f.StringVar(&databaseFile, "database-file", "", databaseFileUsage)
+	f.StringArrayVar(&config.Federate, "federate", nil, federateUsage)
+	f.StringVar(&config.BundleEndpoint, "bundle-endpoint", "", "HOST:PORT at which other trust domains read the bundle of this one (profile https_spiffe; default: not served)")
 	c.MarkFlagsMutuallyExclusive("database", "database-file")
 	return c
 }

@@ -12,6 +12,7 @@ import (
 	authorityv1 "example.com/rolecall/gen/authority/v1"
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	ordersv1 "example.com/rolecall/gen/orders/v1"
+	adminv1 "example.com/rolecall/gen/rolecall/admin/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
 )
 
@@ -44,6 +45,11 @@ func OperatorID(td spiffeid.TrustDomain, name string) spiffeid.ID {
 	return spiffeid.RequireFromSegments(td, "operator", name)
 }
 
+// SupervisorID returns the SPIFFE ID with which `rolecall up` asks services for their health. It holds no role.
+func SupervisorID(td spiffeid.TrustDomain) spiffeid.ID {
+	return spiffeid.RequireFromSegments(td, "supervisor")
+}
+
 // Services returns all services in the order in which they start: authority first, then each after those that it calls.
 // The offsets leave room for services to come.
 func Services() []Service {
@@ -74,9 +80,9 @@ func Names() []string {
 	return names
 }
 
-// Descriptors returns the Protobuf services of all services.
+// Descriptors returns the Protobuf services of all services, and the one that every server has beside its own.
 func Descriptors() []protoreflect.ServiceDescriptor {
-	var descriptors []protoreflect.ServiceDescriptor
+	descriptors := []protoreflect.ServiceDescriptor{service(adminv1.File_rolecall_admin_v1_admin_proto)}
 	for _, s := range Services() {
 		descriptors = append(descriptors, s.Descriptor)
 	}

@@ -33,6 +33,17 @@ func TestEveryServiceStartsAfterThoseThatItCallsAndHasPortsOfItsOwn(t *testing.T
 	}
 }
 
+func TestWhatEveryServerTellsOfItselfIsAmongTheDescriptors(t *testing.T) {
+	t.Parallel()
+	var names []string
+	for _, d := range catalog.Descriptors() {
+		names = append(names, string(d.FullName()))
+	}
+	if !slices.Contains(names, "rolecall.admin.v1.AdminService") || len(names) != len(catalog.Services())+1 {
+		t.Errorf("descriptors of %v", names)
+	}
+}
+
 func TestAServiceThatIsNotThereIsAnsweredWithThoseThatAre(t *testing.T) {
 	t.Parallel()
 	if _, err := catalog.Named("ledgre"); err == nil || err.Error() != `no service "ledgre": one of [authority users ledger orders]` {

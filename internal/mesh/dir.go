@@ -141,6 +141,9 @@ func (d Dir) Entries() string { return d.file("agent", "entries.yaml") }
 // AgentCredential returns the path of the agent's own certificate and key.
 func (d Dir) AgentCredential() string { return d.file("agent", "agent.credential") }
 
+// AgentBundle returns the path of the roots that the agent starts with, which it keeps up to date.
+func (d Dir) AgentBundle() string { return d.file("agent", "bundle.pem") }
+
 // Authority returns the folder of the online half of the certificate authority.
 func (d Dir) Authority() string { return d.file(pki.AuthorityDir) }
 
@@ -149,6 +152,9 @@ func (d Dir) AuthorityBundle() string { return d.file(pki.AuthorityDir, "bundle.
 
 // Root returns the folder of the root: in production, a machine without a network.
 func (d Dir) Root() string { return d.file(pki.RootDir) }
+
+// RootNext returns the folder of the new root, while the root is being replaced.
+func (d Dir) RootNext() string { return d.file(pki.NextRootDir) }
 
 // Data returns the folder of the services' databases.
 func (d Dir) Data() string { return d.file("data") }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -95,6 +96,32 @@ func TestCheckModesNamesEverySecretThatOthersMayRead(t *testing.T) {
 	}
 	if got, err := d.CheckModes(); err != nil || len(got) != 2 {
 		t.Errorf("findings %q, %v; want the folder too", got, err)
+	}
+}
+
+func TestWhatTheAuthorityKeepsIsItsOwnersAlone(t *testing.T) {
+	t.Parallel()
+	d := create(t)
+	secret := []string{"authority/issuers/0001.pem", "authority/issuers/0002.request.pem", "authority/jwt/0001.pem", "authority/record/2026-11-22.jsonl",
+		"authority/tickets/1f", "authority/credential", "root-next/passphrase", "root-next/root.key", "root-retired-1234/root.key", "host2.ticket"}
+	public := []string{"authority/bundle.pem", "authority/crl.pem", "root-next/root.crt", "agent/bundle.pem", "data/jwt/0001.pem"}
+	for _, name := range append(slices.Clone(secret), public...) {
+		path := filepath.Join(d.Path(), filepath.FromSlash(name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600), os.Chmod(path, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := d.CheckModes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range secret {
+		if !slices.ContainsFunc(got, func(f string) bool { return strings.Contains(f, filepath.FromSlash(name)+" has mode") }) {
+			t.Errorf("nothing about %s", name)
+		}
+	}
+	if len(got) != len(secret) {
+		t.Errorf("%d findings, want %d: %q", len(got), len(secret), got)
 	}
 }
 

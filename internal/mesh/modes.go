@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"example.com/rolecall/pki"
 )
 
 // CheckModes returns one finding for the folder if others may look into it, and one for each key and secret in it that
@@ -23,9 +25,7 @@ func (d Dir) CheckModes() ([]string, error) {
 			}
 			return err
 		}
-		secret := path == d.path || path == d.File() || path == d.DatabaseURL() ||
-			strings.HasSuffix(path, ".key") || strings.Contains(entry.Name(), "passphrase") || strings.Contains(entry.Name(), "credential")
-		if !secret || entry.Type()&fs.ModeSymlink != 0 {
+		if secret := path == d.path || path == d.File() || path == d.DatabaseURL() || secretName(path); !secret || entry.Type()&fs.ModeSymlink != 0 {
 			return nil
 		}
 		info, err := entry.Info()
@@ -45,4 +45,16 @@ func (d Dir) CheckModes() ([]string, error) {
 		return nil, fmt.Errorf("check file modes: %w", err)
 	}
 	return findings, nil
+}
+
+// secretFolders are those below the authority's in which every file is its owner's alone: issuers and JWT signing keys with
+// their encrypted keys, who got which certificate, and which join tickets were redeemed.
+var secretFolders = map[string]bool{"issuers": true, "jwt": true, "record": true, "tickets": true}
+
+// secretName tells by its name whether a file holds a key, or what only its owner is to know.
+func secretName(path string) bool {
+	name, folder := filepath.Base(path), filepath.Base(filepath.Dir(path))
+	return strings.HasSuffix(name, ".key") || strings.HasSuffix(name, ".ticket") ||
+		strings.Contains(name, "passphrase") || strings.Contains(name, "credential") ||
+		secretFolders[folder] && filepath.Base(filepath.Dir(filepath.Dir(path))) == pki.AuthorityDir
 }

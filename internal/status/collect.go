@@ -39,6 +39,7 @@ func Collect(ctx context.Context, dir mesh.Dir, now time.Time) (*Report, error) 
 		r.running(ctx, dir, file, now)
 	}
 	r.authority(dir, now)
+	r.showIssuers(dir)
 	modes, err := dir.CheckModes()
 	if err != nil {
 		return nil, err

@@ -82,9 +82,9 @@ func (r *Report) health(ctx context.Context, p *Process, guard *interceptors.Gua
 		r.problem(p.Name, "it answers "+p.State, log)
 	}
 	if cert := answer.Certificate; cert != nil {
-		p.CertificateNotAfter, p.Serial = cert.NotAfter, cert.SerialNumber.Text(16)
+		p.CertificateNotAfter, p.Serial, p.certificate = cert.NotAfter, cert.SerialNumber.Text(16), cert
 		if worn(cert, now) {
-			r.problem(p.Name, fmt.Sprintf("its certificate ends in %s and was not renewed at half of its life", cli.Span(cert.NotAfter.Sub(now))),
+			r.problem(p.Name, "its certificate "+unrenewed(cert, now),
 				"look at the agent and the authority; "+log)
 		}
 	}
@@ -93,6 +93,14 @@ func (r *Report) health(ctx context.Context, p *Process, guard *interceptors.Gua
 // worn tells whether a certificate, which is renewed at half of its life, has less than a quarter of it left.
 func worn(cert *x509.Certificate, now time.Time) bool {
 	return cert.NotAfter.Sub(now) < cert.NotAfter.Sub(pki.IssuedAt(cert))/4
+}
+
+// unrenewed says of a certificate that it is worn.
+func unrenewed(cert *x509.Certificate, now time.Time) string {
+	if left := cert.NotAfter.Sub(now); left > 0 {
+		return fmt.Sprintf("ends in %s and was not renewed at half of its life", cli.Span(left))
+	}
+	return fmt.Sprintf("has expired %s ago and was not renewed", cli.Span(now.Sub(cert.NotAfter)))
 }
 
 // agent notes how the agent is: err is what asking it on its control socket gave.
@@ -111,9 +119,9 @@ func (r *Report) agent(dir mesh.Dir, a mesh.Agent, err error, now time.Time) {
 		r.problem("agent", err.Error(), "stop the mesh and start it again: it issues a new one")
 	} else {
 		cert := svid.Certificates[0]
-		p.CertificateNotAfter, p.Serial = cert.NotAfter, cert.SerialNumber.Text(16)
+		p.CertificateNotAfter, p.Serial, p.certificate = cert.NotAfter, cert.SerialNumber.Text(16), cert
 		if worn(cert, now) {
-			r.problem("agent", fmt.Sprintf("its certificate ends in %s and was not renewed at half of its life", cli.Span(cert.NotAfter.Sub(now))), log)
+			r.problem("agent", "its certificate "+unrenewed(cert, now), log)
 		}
 	}
 	r.Processes = append(r.Processes, p)

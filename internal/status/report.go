@@ -1,6 +1,7 @@
 package status
 
 import (
+	"crypto/x509"
 	"time"
 
 	"example.com/rolecall/pki"
@@ -20,7 +21,11 @@ type Report struct {
 	Programs      []Program          `json:"programs"`
 	Operators     []Operator         `json:"operators"`
 	Issuers       []pki.IssuerStatus `json:"issuers"`
-	RootNotAfter  time.Time          `json:"root_not_after,omitzero"`
+	RootNotAfter  time.Time          `json:"root_not_after,omitzero"` // of the root that signs
+	// Act is when somebody must do something for the issuers or the root.
+	Act Act `json:"act"`
+	// Rotation is how far the replacement of the root is; nil: it is not being replaced.
+	Rotation *Rotation `json:"rotation,omitempty"`
 	// Problems are what somebody must act on, each with what to do.
 	Problems []Problem `json:"problems"`
 }
@@ -46,9 +51,23 @@ type Process struct {
 	// CertificateNotAfter is when the certificate that it showed just now ends.
 	CertificateNotAfter time.Time `json:"certificate_not_after,omitzero"`
 	Serial              string    `json:"certificate_serial,omitempty"`
+	Issuer              int       `json:"issuer,omitempty"` // generation of the issuer of that certificate; 0: not known
 	PolicyVersion       string    `json:"policy_version,omitempty"`
 	PolicyError         string    `json:"policy_error,omitempty"`
 	AuditDropped        uint64    `json:"audit_dropped"`
+
+	certificate *x509.Certificate
+}
+
+// Rotation is the replacement of a root that is under way. The digests are SHA-256 of the roots' certificates.
+type Rotation struct {
+	Phase       pki.Phase  `json:"phase"`
+	OldSHA256   string     `json:"old_sha256"`
+	NewSHA256   string     `json:"new_sha256"`
+	PreparedAt  time.Time  `json:"prepared_at"`
+	ActivatedAt time.Time  `json:"activated_at,omitzero"`
+	Skipped     []pki.Skip `json:"skipped"`
+	Next        string     `json:"next"` // the command of the next step
 }
 
 // The states that are not a health service's.

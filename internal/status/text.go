@@ -22,8 +22,9 @@ func (r *Report) Write(out *cli.Output) {
 			out.Println()
 		}
 	}
+	r.writeRotation(out)
 	if r.OK() {
-		out.Printf("%s nobody needs to act\n", out.Green("✓"))
+		out.Printf("%s %s\n", out.Green("✓"), cli.Clean(r.Act.String(r.Time)))
 		return
 	}
 	out.Printf("%s\n", out.Red("Somebody must act:"))
@@ -33,7 +34,7 @@ func (r *Report) Write(out *cli.Output) {
 }
 
 func (r *Report) processTable(out *cli.Output) *cli.Table {
-	t := &cli.Table{Header: []string{"PROCESS", "PID", "STATE", "CERTIFICATE", "POLICY", "RESTARTS", "AUDIT LOST", "ADDRESS"}}
+	t := &cli.Table{Header: []string{"PROCESS", "PID", "STATE", "CERTIFICATE", "ISSUER", "POLICY", "RESTARTS", "AUDIT LOST", "ADDRESS"}}
 	for _, p := range r.Processes {
 		state := out.Red(p.State)
 		if p.State == serving || p.State == Answers {
@@ -48,7 +49,11 @@ func (r *Report) processTable(out *cli.Output) *cli.Table {
 		if p.PolicyError != "" {
 			policy = out.Red(policy + " stale")
 		}
-		t.Add(p.Name, strconv.Itoa(p.PID), state, r.left(p.CertificateNotAfter), policy, strconv.Itoa(p.Restarts), dropped, p.Address)
+		issuer := "-"
+		if p.Issuer > 0 {
+			issuer = strconv.Itoa(p.Issuer)
+		}
+		t.Add(p.Name, strconv.Itoa(p.PID), state, r.left(p.CertificateNotAfter), issuer, policy, strconv.Itoa(p.Restarts), dropped, p.Address)
 	}
 	return t
 }
@@ -81,19 +86,38 @@ func (r *Report) issuerTable(out *cli.Output) *cli.Table {
 	t := &cli.Table{Header: []string{"ISSUER", "STATE", "CERTIFICATE", "SUCCESSOR DUE"}}
 	for _, i := range r.Issuers {
 		state := string(i.State)
-		if i.State == pki.Active {
+		switch i.State {
+		case pki.Active:
 			state = out.Green(state)
+		case pki.Revoked:
+			state = out.Red(state)
 		}
 		due := "-"
-		if i.State != pki.Retired {
+		if i.State != pki.Retired && i.State != pki.Revoked {
 			due = r.left(i.PrepareNext)
 		}
 		t.Add("generation "+strconv.Itoa(i.Generation), state, r.left(i.NotAfter), due)
 	}
 	if !r.RootNotAfter.IsZero() {
-		t.Add("root", "", r.left(r.RootNotAfter), "-")
+		state := "at hand"
+		if !r.Act.RootAtHand {
+			state = "not at hand"
+		}
+		t.Add("root", state, r.left(r.RootNotAfter), "-")
 	}
 	return t
+}
+
+// writeRotation says how far the replacement of the root is.
+func (r *Report) writeRotation(out *cli.Output) {
+	if r.Rotation == nil {
+		return
+	}
+	what := "the new root is in the bundle, and signs nothing yet"
+	if r.Rotation.Phase == pki.RotationActivated {
+		what = "the new root signs since " + r.Rotation.ActivatedAt.Local().Format(time.DateTime) + ", and the old one is still trusted"
+	}
+	out.Printf("The root is being replaced: %s. Next: %s\n\n", what, r.Rotation.Next)
 }
 
 // left says how long it is until a moment.

@@ -1,47 +1,27 @@
 package up
 
 import (
-	"context"
-	"io"
-	"log/slog"
-	"os"
+	"crypto/x509"
 	"testing"
 	"time"
-
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
-
-	"example.com/rolecall/pki"
 )
 
-// An agent whose certificate has expired cannot renew it: up puts a new one into its file.
-func TestTheAgentIsGivenANewCertificateWhenItHasNone(t *testing.T) {
+func TestWhenTheAgentIsGivenACertificate(t *testing.T) {
 	t.Parallel()
-	dir, td := newDir(t), spiffeid.RequireTrustDomainFromString("mesh.local")
-	const life = pki.MinLeafLife
-	ca, _, err := pki.OpenOrCreate(dir.Path(), pki.Config{TrustDomain: td, IssuerLife: 6 * life, LeafLife: life})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &run{config: Config{LeafTTL: life}, dir: dir, plan: &plan{td: td}, ca: ca, log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-	if err := r.issueAgent(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(dir.AgentCredential()); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	ended := make(chan struct{})
-	go func() { defer close(ended); r.keepAgent(ctx) }()
-	for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
-		if svid, err := pki.ReadCredential(dir.AgentCredential()); err == nil {
-			t.Logf("the agent's certificate is of %s", svid.ID)
-			break
-		}
-		if ctx.Err() != nil {
-			t.Fatal("no certificate for the agent within 10 s")
+	start := time.Date(2026, 11, 22, 18, 0, 0, 0, time.UTC)
+	leaf := &x509.Certificate{NotBefore: start, NotAfter: start.Add(24 * time.Hour)}
+	for name, c := range map[string]struct {
+		now  time.Time
+		want bool
+	}{
+		"an hour old: it renews by itself":             {start.Add(time.Hour), false},
+		"past half of life: it still may":              {start.Add(15 * time.Hour), false},
+		"an eighth of life is left":                    {start.Add(22 * time.Hour), true},
+		"expired":                                      {start.Add(48 * time.Hour), true},
+		"it starts in the future: the clock was ahead": {start.Add(-47 * time.Hour), true},
+	} {
+		if got := leftAlone(leaf, c.now); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-	cancel()
-	<-ended
 }

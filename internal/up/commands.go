@@ -20,7 +20,10 @@ type plan struct {
 	api     string // path of the Workload API's socket
 	control string // path of the agent's control socket
 	leafTTL time.Duration
-	url     bool // services read the URL of their database from the folder
+	// federate are what the agent's --federate takes, and endpoint is the authority's --bundle-endpoint, "" for none.
+	federate []string
+	endpoint string
+	url      bool // services read the URL of their database from the folder
 }
 
 // serveArgs returns the command line of a service. No secret is in it: everybody on this machine may read it.
@@ -32,6 +35,9 @@ func (p *plan) serveArgs(s catalog.Service) []string {
 	}
 	if s.Name == "authority" {
 		args = append(args, "--ca", p.dir.Authority(), "--leaf-ttl", p.leafTTL.String())
+		if p.endpoint != "" {
+			args = append(args, "--bundle-endpoint", p.endpoint)
+		}
 	}
 	if s.Database {
 		args = append(args, "--data", p.dir.Data())
@@ -47,15 +53,19 @@ func (p *plan) serveArgs(s catalog.Service) []string {
 
 // agentArgs returns the command line of the agent.
 func (p *plan) agentArgs() []string {
-	return []string{"agent",
+	args := []string{"agent",
 		"--trust-domain", p.td.Name(),
 		"--authority", fmt.Sprintf("dns:///%s,%s", address(p.ports["authority"].service), catalog.ID(p.td, "authority")),
 		"--credential", p.dir.AgentCredential(),
-		"--bundle", p.dir.Bundle(),
+		"--bundle", p.dir.AgentBundle(),
 		"--entries", p.dir.Entries(),
 		"--socket", p.api,
 		"--control", p.control,
 	}
+	for _, other := range p.federate {
+		args = append(args, "--federate", other)
+	}
+	return args
 }
 
 // environment is that of every process: what `up` itself has, with the Workload API of this mesh in place of any other.

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -27,7 +28,7 @@ import (
 // DefaultTrustDomain is that of a mesh for which no other was named.
 const DefaultTrustDomain = "mesh.local"
 
-// Config says how to bring the mesh up. All fields but TrustDomain, Database and Kill must be set.
+// Config says how to bring the mesh up. All fields but TrustDomain, Database, Federate, BundleEndpoint and Kill must be set.
 type Config struct {
 	Dir      string
 	BasePort int // services at BasePort+1 and up, their admin addresses 100 further; 0: free ports
@@ -36,8 +37,12 @@ type Config struct {
 	LeafTTL     time.Duration
 	IssuerTTL   time.Duration
 	Database    string // a postgres:// URL for all services; empty: an SQLite file for each
-	Executable  string // of rolecall, which every process of the mesh runs
-	Out         *cli.Output
+	// Federate are other trust domains, each as the agent's --federate takes it, with absolute paths.
+	Federate []string
+	// BundleEndpoint is the HOST:PORT at which other trust domains read this one's bundle; empty: none.
+	BundleEndpoint string
+	Executable     string // of rolecall, which every process of the mesh runs
+	Out            *cli.Output
 	// Kill, once closed, ends what does not end by itself at once: the second Ctrl-C.
 	Kill <-chan struct{}
 }
@@ -57,6 +62,11 @@ func (c *Config) Check() error {
 	if c.TrustDomain != "" {
 		if _, err := spiffeid.TrustDomainFromString(c.TrustDomain); err != nil {
 			return cli.Usagef("--trust-domain %q: %w", c.TrustDomain, err)
+		}
+	}
+	if c.BundleEndpoint != "" {
+		if _, port, err := net.SplitHostPort(c.BundleEndpoint); err != nil || port == "" {
+			return cli.Usagef("--bundle-endpoint %q: HOST:PORT is needed, such as 127.0.0.1:8443", c.BundleEndpoint)
 		}
 	}
 	if err := pki.CheckLives(c.LeafTTL, c.IssuerTTL); err != nil {

@@ -38,6 +38,7 @@ func TestValuesThatCannotBeMeantAreWrongUsage(t *testing.T) {
 		"a port of the system":                     {func(c *Config) { c.BasePort = 80 }, "below 1024"},
 		"a trust domain in upper case":             {func(c *Config) { c.TrustDomain = "Mesh.Local" }, "--trust-domain"},
 		"a trust domain with a port":               {func(c *Config) { c.TrustDomain = "mesh.local:80" }, "--trust-domain"},
+		"an endpoint without a port":               {func(c *Config) { c.BundleEndpoint = "localhost" }, "--bundle-endpoint"},
 		"leaves that live too short":               {func(c *Config) { c.LeafTTL = time.Second }, "--leaf-ttl 1s"},
 		"leaves that outlive a sixth of an issuer": {func(c *Config) { c.LeafTTL = 48 * time.Hour }, "--issuer-ttl"},
 	}
@@ -98,6 +99,14 @@ func TestNoCommandLineHoldsTheDatabasesPassword(t *testing.T) {
 	}
 	if info, err := os.Stat(r.dir.DatabaseURL()); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("file of the URL: %v, %v; want mode 0600", info, err)
+	}
+
+	p.endpoint, p.federate = "127.0.0.1:8443", []string{"other.example=/other.json", "third.example=/third.json"}
+	if args := strings.Join(p.serveArgs(catalog.Services()[0]), " "); !strings.Contains(args, "--bundle-endpoint 127.0.0.1:8443") {
+		t.Errorf("the authority's command line: %s", args)
+	}
+	if args := strings.Join(p.agentArgs(), " "); !strings.Contains(args, "--federate other.example=/other.json --federate third.example=/third.json") {
+		t.Errorf("the agent's command line: %s", args)
 	}
 
 	r.config.Database = ""

@@ -29,10 +29,12 @@ type operators struct {
 	td      spiffeid.TrustDomain
 	life    time.Duration
 	renew   map[string]time.Time
+	retry   map[string]time.Time // not before, after a failure
+	chains  map[string][]*x509.Certificate
 }
 
 func newOperators(d mesh.Dir, issuers *pki.Issuers, life time.Duration) *operators {
-	return &operators{dir: d, issuers: issuers, td: issuers.TrustDomain(), life: life, renew: map[string]time.Time{}}
+	return &operators{dir: d, issuers: issuers, td: issuers.TrustDomain(), life: life, renew: map[string]time.Time{}, retry: map[string]time.Time{}, chains: map[string][]*x509.Certificate{}}
 }
 
 // start issues what is missing, worn, or not to be used with this root any more, over a new key.
@@ -40,7 +42,7 @@ func (o *operators) start() error {
 	for _, name := range sampleOperators {
 		certPath, keyPath := o.dir.OperatorCert(name)
 		if cert, ok := o.usable(name, certPath, keyPath); ok {
-			o.renew[name] = pki.RenewAt(pki.IssuedAt(cert), cert.NotAfter)
+			o.renew[name], o.chains[name] = pki.RenewAt(pki.IssuedAt(cert[0]), cert[0].NotAfter), cert
 			continue
 		}
 		if err := os.Remove(keyPath); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -55,9 +57,12 @@ func (o *operators) start() error {
 
 // usable tells whether the files of an earlier run still serve: less than half of life gone, and not more life than asked
 // for now.
-func (o *operators) usable(name, certPath, keyPath string) (*x509.Certificate, bool) {
+func (o *operators) usable(name, certPath, keyPath string) ([]*x509.Certificate, bool) {
 	svid, err := x509svid.Load(certPath, keyPath)
 	if err != nil || svid.ID != catalog.OperatorID(o.td, name) {
+		return nil, false
+	}
+	if superseded(o.issuers, svid.Certificates) {
 		return nil, false
 	}
 	if _, _, err := x509svid.Verify(svid.Certificates, o.issuers.Bundle()); err != nil {
@@ -66,13 +71,13 @@ func (o *operators) usable(name, certPath, keyPath string) (*x509.Certificate, b
 	cert, now := svid.Certificates[0], time.Now()
 	left := cert.NotAfter.Sub(now)
 	const rounding = 2 * time.Second // ends are rounded up
-	return cert, left <= o.life+rounding && left > cert.NotAfter.Sub(pki.IssuedAt(cert))/2
+	return svid.Certificates, left <= o.life+rounding && left > cert.NotAfter.Sub(pki.IssuedAt(cert))/2
 }
 
-// keepFresh renews until ctx ends. The key stays the same meanwhile, so that certificate and key fit together whenever
+// keepFresh renews until ctx ends, a certificate whose issuer was revoked or whose root is being replaced at once. The key stays the same meanwhile, so that certificate and key fit together whenever
 // somebody reads them.
 func (o *operators) keepFresh(ctx context.Context, log *slog.Logger) {
-	tick := time.NewTicker(min(time.Minute, o.life/30))
+	tick := time.NewTicker(min(lookEvery, o.life/30))
 	defer tick.Stop()
 	for {
 		select {
@@ -81,10 +86,12 @@ func (o *operators) keepFresh(ctx context.Context, log *slog.Logger) {
 		case <-tick.C:
 		}
 		for _, name := range sampleOperators {
-			if time.Now().Before(o.renew[name]) {
+			now := time.Now()
+			if now.Before(o.retry[name]) || now.Before(o.renew[name]) && !superseded(o.issuers, o.chains[name]) {
 				continue
 			}
 			if err := o.issue(name); err != nil {
+				o.retry[name] = now.Add(o.life / 60)
 				log.Error("an operator's certificate was not renewed; the next try is soon", "operator", name, "error", err)
 			}
 		}
@@ -97,7 +104,7 @@ func (o *operators) issue(name string) error {
 	if err != nil {
 		return fmt.Errorf("issue the certificate of operator %s: %w", name, err)
 	}
-	o.renew[name] = pki.RenewAt(pki.IssuedAt(chain[0]), chain[0].NotAfter)
+	o.renew[name], o.chains[name] = pki.RenewAt(pki.IssuedAt(chain[0]), chain[0].NotAfter), chain
 	return nil
 }
 

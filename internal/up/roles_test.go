@@ -28,10 +28,16 @@ func TestTheSampleBindingsHaveNoFindingInAnyTrustDomain(t *testing.T) {
 		if got, want := rolesOf(policy, catalog.ID(td, "orders")), []string{"ledger.reader", "ledger.writer", "users.reader"}; !slices.Equal(got, want) {
 			t.Errorf("%s: orders holds %v, want no more than it needs, %v", name, got, want)
 		}
+		for _, agent := range []string{"/service/agent", "/agent/host2"} {
+			if !policy.MayCall(spiffeid.RequireFromPath(td, agent), "/authority.v1.AuthorityService/ReportTrust") {
+				t.Errorf("%s: %s may not report", name, agent)
+			}
+		}
 		alice := catalog.OperatorID(td, "alice")
 		for _, m := range policy.Methods {
-			if !policy.MayCall(alice, m.Method) {
-				t.Errorf("%s: alice may not call %s", name, m.Method)
+			// What agents say of themselves is nobody else's to say.
+			if may := policy.MayCall(alice, m.Method); may == (m.Method == "/authority.v1.AuthorityService/ReportTrust") {
+				t.Errorf("%s: alice may call %s: %v", name, m.Method, may)
 			}
 		}
 	}

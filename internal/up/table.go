@@ -10,6 +10,7 @@ import (
 
 	"example.com/rolecall/internal/catalog"
 	"example.com/rolecall/internal/cli"
+	"example.com/rolecall/internal/status"
 )
 
 func pid() int { return os.Getpid() }
@@ -48,10 +49,21 @@ func (r *run) table() {
 	r.try("any program of yours, inside the mesh", r.rolecall("run", "--id", catalog.ID(r.plan.td, "billing").String(), "--", "CMD"))
 	out.Printf("\nWho may do what stands in %s; edit it and the services follow within a second.\n", r.relative(r.dir.Roles()))
 	out.Printf("Logs: %s\n", r.relative(r.dir.Log("SERVICE")))
+	r.tellRoot()
+	out.Printf("Ctrl-C stops everything.\n")
+}
+
+// tellRoot says where the root is, and, where it is not at hand, until when somebody must bring the next issuer.
+func (r *run) tellRoot() {
+	out := r.config.Out
+	if !r.ca.HasRoot() {
+		now := time.Now()
+		out.Printf("%s %s\n", out.Yellow("The root:"), status.NewAct(r.ca.Issuers(), r.dir.Authority(), now).String(now))
+		return
+	}
 	out.Printf("%s the root's key lies in %s, and its passphrase beside it. In production the root stays\n"+
 		"on a machine without a network, each service runs on its own machine, and the agent attests by %s.\n",
 		out.Yellow("Development only:"), r.relative(r.dir.Root()), filepath.Base(r.dir.Entries()))
-	out.Printf("Ctrl-C stops everything.\n")
 }
 
 func (r *run) try(what, command string) {

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
-
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/internal/catalog"
 	"example.com/rolecall/internal/cli"
@@ -18,9 +16,6 @@ import (
 	"example.com/rolecall/internal/supervisor"
 	"example.com/rolecall/pki"
 )
-
-// identityPath is the identity with which `up` asks services for their health. It holds no role.
-const identityPath = "/supervisor"
 
 // Run brings the mesh up, keeps it up until ctx ends, and takes it down. It returns nil if that is how it ended. The error
 // is a *mesh.RunningError if another process runs the mesh of this folder, and a *cli.UsageError if the configuration
@@ -108,6 +103,7 @@ func (r *run) whole(ctx context.Context) (err error) {
 	working.Go(func() { r.ca.KeepRotated(chores, r.log) })
 	working.Go(func() { r.operators.keepFresh(chores, r.log) })
 	working.Go(func() { r.keepAgent(chores) })
+	working.Go(func() { r.followAuthority(chores) })
 
 	r.sup = supervisor.New(r.event)
 	defer func() { err = errors.Join(err, r.stop()) }()
@@ -134,7 +130,8 @@ func (r *run) prepare() error {
 	if err != nil {
 		return err
 	}
-	r.plan = &plan{dir: r.dir, td: td, leafTTL: r.config.LeafTTL, url: r.config.Database != ""}
+	r.plan = &plan{dir: r.dir, td: td, leafTTL: r.config.LeafTTL, url: r.config.Database != "",
+		federate: r.config.Federate, endpoint: r.config.BundleEndpoint}
 	if r.plan.ports, err = r.config.ports(); err != nil {
 		return err
 	}
@@ -152,10 +149,12 @@ func (r *run) prepare() error {
 	if err != nil {
 		return fmt.Errorf("open the certificate authority: %w", err)
 	}
-	r.log.Info("certificate authority", "trust_domain", td.Name(), "created", created)
+	r.log.Info("certificate authority", "trust_domain", td.Name(), "created", created, "root_at_hand", r.ca.HasRoot())
 	issuers := r.ca.Issuers()
-	if err := pki.WriteBundle(r.dir.Bundle(), issuers.Bundle()); err != nil {
-		return fmt.Errorf("write bundle: %w", err)
+	for _, path := range []string{r.dir.Bundle(), r.dir.AgentBundle()} {
+		if err := pki.WriteBundle(path, issuers.Bundle()); err != nil {
+			return fmt.Errorf("write bundle: %w", err)
+		}
 	}
 	if err := r.issueAgent(); err != nil {
 		return fmt.Errorf("issue the agent's first certificate: %w", err)
@@ -164,11 +163,7 @@ func (r *run) prepare() error {
 	if err := r.operators.start(); err != nil {
 		return err
 	}
-	id, err := spiffeid.FromPath(td, identityPath)
-	if err != nil {
-		return err
-	}
-	source, err := pki.NewSource(issuers, pki.Leaf{ID: id, Life: r.config.LeafTTL})
+	source, err := pki.NewSource(issuers, pki.Leaf{ID: catalog.SupervisorID(td), Life: r.config.LeafTTL})
 	if err != nil {
 		return err
 	}

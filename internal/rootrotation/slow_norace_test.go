@@ -1,0 +1,5 @@
+//go:build !race
+
+package rootrotation_test
+
+const slowness = 1
