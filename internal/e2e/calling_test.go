@@ -28,14 +28,20 @@ type caller struct {
 func (m *runningMesh) caller(t *testing.T, name string) *caller {
 	t.Helper()
 	o := operator(t, m.file, name)
-	source, err := certfile.Open(o.Cert, o.Key, m.file.Bundle)
+	return m.callerWith(t, o.Cert, o.Key)
+}
+
+// callerWith is caller for the files of anybody.
+func (m *runningMesh) callerWith(t *testing.T, cert, key string) *caller {
+	t.Helper()
+	source, err := certfile.Open(cert, key, m.file.Bundle)
 	if err != nil {
-		t.Fatalf("certificate of %s: %v", name, err)
+		t.Fatalf("certificate %s: %v", cert, err)
 	}
 	// The servers' audit is what these tests look at.
 	guard, err := interceptors.New(source, nil, interceptors.Audit(slog.DiscardHandler))
 	if err != nil {
-		t.Fatalf("guard of %s: %v", name, err)
+		t.Fatalf("guard with %s: %v", cert, err)
 	}
 	t.Cleanup(func() { _ = guard.Close() })
 	return &caller{mesh: m, source: source, guard: guard}

@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -20,60 +21,100 @@ var documentedPorts = map[string]string{"authority": "7441", "users": "7443", "l
 // ledgerAdminPort is the ledger's admin port in the documents.
 const ledgerAdminPort = "7545"
 
+// TestDocumentsShowWhatTheMeshReallyPrints types the commands of documents that begin with `make up`.
 func TestDocumentsShowWhatTheMeshReallyPrints(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"README.md", "docs/how-a-call-is-secured.md"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, program := range []string{"openssl", "curl", "sh"} {
-				if _, err := exec.LookPath(program); err != nil {
-					lacking(t, "%s is not installed", program)
-				}
-			}
-			text, err := os.ReadFile(filepath.Join(repository(t), filepath.FromSlash(name)))
-			if err != nil {
-				t.Fatalf("read %s: %v", name, err)
-			}
-			commands, err := console.Parse(string(text))
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			if len(commands) == 0 {
-				t.Fatalf("%s shows no command", name)
-			}
 			running := startMesh(t)
-			dir := t.TempDir()
-			for link, target := range map[string]string{
-				".rolecall":    running.dir,
-				"bin/rolecall": running.program,
-				"bin/grpcurl":  tool(t, "grpcurl"),
-				"proto":        filepath.Join(repository(t), "proto"),
-			} {
-				link = filepath.Join(dir, filepath.FromSlash(link))
-				if err := os.MkdirAll(filepath.Dir(link), 0o700); err != nil {
-					t.Fatalf("make the working directory: %v", err)
-				}
-				if err := os.Symlink(target, link); err != nil {
-					t.Fatalf("make the working directory: %v", err)
-				}
-			}
-			session, err := console.Start(dir, append(os.Environ(), "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"), "NO_COLOR=1"))
-			if err != nil {
-				t.Fatalf("start a shell: %v", err)
-			}
-			defer session.Close()
 			real, documented := ports(t, running)
-			for _, command := range commands {
-				text := real.Replace(command.Text)
-				out := documented.Replace(enter(t, session, name, command.Line, text))
-				for began := time.Now(); !command.Matches(out) && reads(text) && time.Since(began) < patience; {
-					out = documented.Replace(enter(t, session, name, command.Line, text))
-				}
-				if !command.Matches(out) {
-					t.Errorf("%s:%d: $ %s\n--- prints\n%s\n--- is said to print\n%s", name, command.Line, command.Text, out, strings.Join(command.Want, "\n"))
-				}
-			}
+			session := startSession(t, map[string]string{".rolecall": running.dir})
+			typed(t, session, name, real, documented)
 		})
+	}
+}
+
+// TestRunbooksDoWhatTheySay types the commands of the page on the certificate authority, and those of the runbooks, which
+// go on where it ends.
+func TestRunbooksDoWhatTheySay(t *testing.T) {
+	t.Parallel()
+	session := startSession(t, nil)
+	var to, from []string
+	for _, documented := range []string{"7441", "7445", "7541", "7545"} {
+		free := port(t, freeAddress(t))
+		to = append(to, ":"+documented, ":"+free)
+		from = append(from, ":"+free, ":"+documented)
+	}
+	for _, name := range []string{"docs/pki.md", "docs/operate.md"} {
+		if typed(t, session, name, strings.NewReplacer(to...), strings.NewReplacer(from...)); t.Failed() {
+			return
+		}
+	}
+}
+
+// startSession starts a shell in a new folder with what the documents use, and more by name.
+func startSession(t *testing.T, links map[string]string) *console.Session {
+	t.Helper()
+	for _, program := range []string{"openssl", "curl", "sh"} {
+		if _, err := exec.LookPath(program); err != nil {
+			lacking(t, "%s is not installed", program)
+		}
+	}
+	dir := shortTempDir(t) // sockets lie in it
+	all := map[string]string{"bin/rolecall": buildRolecall(t), "bin/grpcurl": tool(t, "grpcurl"), "proto": filepath.Join(repository(t), "proto")}
+	maps.Copy(all, links)
+	for link, target := range all {
+		link = filepath.Join(dir, filepath.FromSlash(link))
+		if err := os.MkdirAll(filepath.Dir(link), 0o700); err != nil {
+			t.Fatalf("make the working directory: %v", err)
+		}
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatalf("make the working directory: %v", err)
+		}
+	}
+	session, err := console.Start(dir, append(os.Environ(), "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"), "NO_COLOR=1"))
+	if err != nil {
+		t.Fatalf("start a shell: %v", err)
+	}
+	t.Cleanup(session.Close)
+	t.Cleanup(func() {
+		logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
+		more, _ := filepath.Glob(filepath.Join(dir, "*", "*.log"))
+		for _, log := range append(logs, more...) {
+			if data, err := os.ReadFile(log); err == nil && t.Failed() {
+				t.Logf("%s ends with\n%s", log, data[max(0, len(data)-4000):])
+			}
+		}
+	})
+	return session
+}
+
+// typed gives the session all commands of a document, one after the other, and compares what they print.
+func typed(t *testing.T, session *console.Session, name string, real, documented *strings.Replacer) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(repository(t), filepath.FromSlash(name)))
+	if err != nil {
+		t.Fatalf("read %s: %v", name, err)
+	}
+	commands, err := console.Parse(string(text))
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	if len(commands) == 0 {
+		t.Fatalf("%s shows no command", name)
+	}
+	for _, command := range commands {
+		text := real.Replace(command.Text)
+		out := documented.Replace(enter(t, session, name, command.Line, text))
+		for began := time.Now(); !command.Matches(out) && reads(text) && time.Since(began) < patience; {
+			out = documented.Replace(enter(t, session, name, command.Line, text))
+		}
+		if !command.Matches(out) {
+			t.Errorf("%s:%d: $ %s\n--- prints\n%s\n--- is said to print\n%s", name, command.Line, command.Text, out, strings.Join(command.Want, "\n"))
+		} else {
+			t.Logf("%s:%d: $ %s\n%s", name, command.Line, command.Text, out)
+		}
 	}
 }
 

@@ -6,11 +6,11 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -23,37 +23,39 @@ import (
 // The load during a rotation: readers and payers, each a program with one connection that makes a call every pace.
 const (
 	readers, payers = 6, 2
-	pace            = 20 * time.Millisecond
+	// streams are open all the while beside them.
+	streams = 2
+	pace    = 20 * time.Millisecond
 	// callTimeout is far more than a call takes, and little enough that one that hangs is one that failed.
 	callTimeout = 3 * time.Second
 )
 
-// rotation is how long certificates live and how long the load lasts.
+// rotation is how long certificates live, how long the load lasts, and what must have been seen at its end.
 type rotation struct {
 	leaf, issuer, load time.Duration
 	// age is how old the first issuer is when the mesh comes up, so that it is replaced within a short load.
 	age time.Duration
+	// calls, and how often the certificate of a server, the issuer of these certificates, and the root were replaced.
+	calls, leaves, issuers, roots int
 }
 
-// soak returns the rotation to run: ROLECALL_SOAK is how long, or 1 for three minutes; without it, a short one.
+// soak returns the rotation to run: ROLECALL_SOAK is how long the load lasts; without it, a short one.
 func soak(t *testing.T) rotation {
 	t.Helper()
 	value := os.Getenv("ROLECALL_SOAK")
-	switch value {
-	case "":
-		return rotation{leaf: 15 * time.Second, issuer: 90 * time.Second, load: 50 * time.Second, age: 45 * time.Second}
-	case "1":
-		value = "3m"
+	if value == "" {
+		return rotation{leaf: 15 * time.Second, issuer: 90 * time.Second, load: 50 * time.Second, age: 45 * time.Second, calls: 2000, leaves: 4, issuers: 1, roots: 1}
 	}
+	const least = 7 * time.Minute
 	load, err := time.ParseDuration(value)
-	if err != nil || load < 3*time.Minute {
-		t.Fatalf("ROLECALL_SOAK=%s: a time of 3m or more, or 1 for 3m", value)
+	if err != nil || load < least {
+		t.Fatalf("ROLECALL_SOAK=%s: a time of %s or more", value, least)
 	}
-	return rotation{leaf: 30 * time.Second, issuer: 3 * time.Minute, load: load}
+	return rotation{leaf: 20 * time.Second, issuer: 2 * time.Minute, load: load, calls: 100_000, leaves: 20, issuers: 3, roots: 1}
 }
 
-// TestSoakNoCallFailsWhileCertificatesRotate keeps a mesh busy while leaves and issuers are replaced. Clients do not retry
-// and do not wait for a connection to be ready.
+// TestSoakNoCallFailsWhileCertificatesRotate keeps a mesh busy while leaves and issuers are replaced by themselves and the
+// root by an operator. Clients do not retry and do not wait for a connection to be ready.
 func TestSoakNoCallFailsWhileCertificatesRotate(t *testing.T) {
 	t.Parallel()
 	plan := soak(t)
@@ -66,8 +68,8 @@ func TestSoakNoCallFailsWhileCertificatesRotate(t *testing.T) {
 	from, to := openAccounts(t, running.caller(t, "alice").ledger(t), "")
 
 	noRetry := grpc.WithDisableRetry()
-	loadEnds, cancel := context.WithTimeout(t.Context(), plan.load)
-	defer cancel()
+	loading, endLoad := context.WithCancel(t.Context())
+	defer endLoad()
 	seen := &sightings{servers: map[string]bool{}, issuers: map[string]bool{}, clients: map[string]bool{}}
 	var clients sync.WaitGroup
 	for n := range readers + payers {
@@ -83,41 +85,59 @@ func TestSoakNoCallFailsWhileCertificatesRotate(t *testing.T) {
 		}
 		caller := running.caller(t, who)
 		ledger := ledgerv1.NewLedgerServiceClient(caller.dial(t, "ledger", noRetry))
-		clients.Go(func() { seen.load(loadEnds, caller, ledger, call) })
+		clients.Go(func() { seen.load(loading, caller, ledger, call) })
 	}
-	watched := make(chan *watcher, 1)
 	watching, stopWatching := context.WithCancel(t.Context())
 	defer stopWatching()
-	w := &watcher{ledger: ledgerv1.NewLedgerServiceClient(running.caller(t, "bob").dial(t, "ledger", noRetry)), account: to, ends: map[codes.Code]int{}}
-	go func() { w.watch(watching); watched <- w }()
+	var watched sync.WaitGroup
+	watchers := make([]*watcher, streams)
+	for n := range watchers {
+		w := &watcher{ledger: ledgerv1.NewLedgerServiceClient(running.caller(t, "bob").dial(t, "ledger", noRetry)), account: to, ends: map[codes.Code]int{}}
+		watchers[n] = w
+		watched.Go(func() { w.watch(watching) })
+	}
 
+	lasted, cancel := context.WithTimeout(t.Context(), plan.load)
+	defer cancel()
+	firstRoot := readFile(t, running.file.Bundle)
+	rotateRoot(t, running)
+	<-lasted.Done()
+	endLoad()
 	clients.Wait()
 	entries := listEntries(t, running.caller(t, "bob").ledger(t), to)
-	await(t, "the stream has caught up", func() error { return w.has(len(entries)) })
+	for _, w := range watchers {
+		await(t, "the stream has caught up", func() error { return w.has(len(entries)) })
+	}
 	stopWatching()
-	<-watched
+	watched.Wait()
 
 	seen.report(t)
-	t.Logf("stream: %d entries, reconnected %d times: %v", len(w.entries), w.connects-1, w.ends)
 	if seen.failed > 0 {
 		t.Errorf("%d of %d unary calls failed; the first: %v", seen.failed, seen.calls, seen.first)
 	}
-	if diff := cmp.Diff(entries, w.entries); diff != "" {
-		t.Errorf("the stream lost or repeated entries (-listed +watched):\n%s", diff)
+	for _, w := range watchers {
+		t.Logf("stream: %d entries, opened again %d times: %v", len(w.entries), w.connects-1, w.ends)
+		if !slices.Equal(entries, w.entries) {
+			t.Errorf("the stream lost or repeated entries: %d came, %d are listed", len(w.entries), len(entries))
+		}
+		if len(w.ends) != 1 || w.ends[codes.Unavailable] == 0 {
+			t.Errorf("streams ended with %v, want UNAVAILABLE only, which says: come again", w.ends)
+		}
 	}
-	if len(w.ends) != 1 || w.ends[codes.Unavailable] == 0 {
-		t.Errorf("streams ended with %v, want UNAVAILABLE only, which says: come again", w.ends)
+	if seen.calls < plan.calls {
+		t.Errorf("%d calls were made, want at least %d", seen.calls, plan.calls)
 	}
-	if w.connects < 2 {
-		t.Error("the stream was never closed, and so nothing was resumed")
+	if got := len(seen.servers) - 1; got < plan.leaves || len(seen.clients) < 2*plan.leaves {
+		t.Errorf("the server's certificate was replaced %d times and %d of clients were seen, want at least %d and %d", got, len(seen.clients), plan.leaves, 2*plan.leaves)
 	}
-	// Leaves are replaced at about half of their life; the last may be under way.
-	if want := int(plan.load/(plan.leaf*55/100)) - 1; len(seen.servers) < want || len(seen.clients) < 2*want {
-		t.Errorf("%d certificates of the server and %d of clients were seen, want at least %d and %d", len(seen.servers), len(seen.clients), want, 2*want)
+	if got := len(seen.issuers) - 1; got < plan.issuers {
+		t.Errorf("the issuer was replaced %d times, want at least %d: %v", got, plan.issuers, seen.issuers)
 	}
-	if len(seen.issuers) < 2 {
-		t.Errorf("all certificates were of one issuer, and so none was rotated: %v", seen.issuers)
+	if lastRoot := readFile(t, running.file.Bundle); lastRoot == firstRoot || len(certificatesIn(t, running.file.Bundle)) != 1 {
+		t.Errorf("the bundle is not the new root alone:\n%s", lastRoot)
 	}
+	shown := running.caller(t, "bob").shown(t, "ledger")
+	t.Logf("at the end the ledger shows a certificate of %s under the new root", shown.Issuer)
 }
 
 // makeOlderCA makes the certificate authority of a mesh's folder as if that had been done some time ago.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,8 +23,11 @@ import (
 // workloadVariable makes this test binary a program that asks the Workload API who it is.
 const workloadVariable = "ROLECALL_E2E_WORKLOAD"
 
-// workload says who it is, and ends when its standard input does, with an exit code of its own.
+// workload does what the variable says. "1": says who it is, and ends when its standard input does, with an exit code of its own.
 func workload() int {
+	if args := strings.Fields(os.Getenv(workloadVariable)); args[0] == "balance" {
+		return readBalance(args[1:])
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	svid, err := workloadapi.FetchX509SVID(ctx)

@@ -166,9 +166,16 @@ func (m *runningMesh) rolecall(t *testing.T, command string, args ...string) (st
 // runRolecall runs rolecall and returns what it printed, on both outputs, and its exit code.
 func runRolecall(t *testing.T, args ...string) (string, int) {
 	t.Helper()
+	return runRolecallWith(t, nil, args...)
+}
+
+// runRolecallWith is runRolecall with more in its environment.
+func runRolecallWith(t *testing.T, env []string, args ...string) (string, int) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), upTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, buildRolecall(t), args...)
+	cmd.Env = append(os.Environ(), env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := startCommand(cmd); err != nil {
@@ -190,10 +197,15 @@ func await(t *testing.T, what string, check func() error) time.Duration {
 
 func awaitFor(t *testing.T, what string, within time.Duration, check func() error) time.Duration {
 	t.Helper()
+	return awaitEvery(t, 10*time.Millisecond, what, within, check)
+}
+
+func awaitEvery(t *testing.T, every time.Duration, what string, within time.Duration, check func() error) time.Duration {
+	t.Helper()
 	began := time.Now()
 	timeout := time.NewTimer(within)
 	defer timeout.Stop()
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		err := check()

@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -179,27 +177,4 @@ func freeAddress(t *testing.T) string {
 	}
 	defer lis.Close() //nolint:errcheck // it was only there to find a port
 	return lis.Addr().String()
-}
-
-// startProcess starts a program that is asked to end at the end of the test, and prints what it said if the test failed.
-func startProcess(t *testing.T, program string, env []string, args ...string) {
-	t.Helper()
-	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(program, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), env...), log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("start %q: %v", args, err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("%q ended with %v", args, err)
-		}
-		if t.Failed() {
-			t.Logf("%q said:\n%s", args, content(log))
-		}
-	})
 }

@@ -1,7 +1,7 @@
 // Package console runs the commands that documents show and compares what they print with what the documents say.
 //
 // A document shows a session as a fenced block of the language "console": a line that begins with "$ " is a command,
-// lines that end in a backslash go on, and what follows up to the next command is its output, standard error included.
+// lines that end in a backslash go on, as do here-documents up to their last line, and what follows up to the next command is its output, standard error included.
 // In the output "…" stands for anything within a line, and a line that is "…" alone for any number of lines. Output that is
 // not shown is not compared. All blocks of a document are one session of one shell.
 package console
@@ -29,7 +29,7 @@ type Command struct {
 // Parse returns the commands of all console blocks of a Markdown document, in order.
 func Parse(markdown string) ([]Command, error) {
 	var commands []Command
-	inside, goesOn := false, false
+	inside, goesOn, until := false, false, ""
 	for i, line := range strings.Split(markdown, "\n") {
 		switch {
 		case !inside:
@@ -42,10 +42,10 @@ func Parse(markdown string) ([]Command, error) {
 		case goesOn:
 			last := &commands[len(commands)-1]
 			last.Text += "\n" + line
-			goesOn = strings.HasSuffix(line, `\`)
+			goesOn, until = more(line, until)
 		case strings.HasPrefix(line, prompt):
 			commands = append(commands, Command{Line: i + 1, Text: strings.TrimPrefix(line, prompt)})
-			goesOn = strings.HasSuffix(line, `\`)
+			goesOn, until = more(line, "")
 		case len(commands) == 0:
 			return nil, fmt.Errorf("line %d: output without a command before it; a command begins with %q", i+1, prompt)
 		default:
@@ -57,6 +57,20 @@ func Parse(markdown string) ([]Command, error) {
 		return nil, fmt.Errorf("the last console block does not end")
 	}
 	return commands, nil
+}
+
+// hereDocument is how a command says what the last line of its input is.
+var hereDocument = regexp.MustCompile(`<<(\w+)`)
+
+// more tells whether the command goes on after this line, and up to which line if it has a here-document.
+func more(line, until string) (bool, string) {
+	if until != "" {
+		return line != until, until
+	}
+	if m := hereDocument.FindStringSubmatch(line); m != nil {
+		return true, m[1]
+	}
+	return strings.HasSuffix(line, `\`), ""
 }
 
 // Matches tells whether the command may have printed got: always, if its output is not shown.

@@ -44,6 +44,21 @@ three
 	}
 }
 
+func TestParseKeepsHereDocumentsTogether(t *testing.T) {
+	t.Parallel()
+	got, err := console.Parse("```console\n$ cat <<END\none \\\ntwo\nEND\none two\n$ true\n```\n")
+	if err != nil {
+		t.Fatalf("Parse: %v", err)
+	}
+	want := []console.Command{{Line: 2, Text: "cat <<END\none \\\ntwo\nEND", Want: []string{"one two"}}, {Line: 7, Text: "true"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Parse (-want +got):\n%s", diff)
+	}
+	if got, err := console.Parse("```console\n$ cat <<END\none\n```\n"); err == nil {
+		t.Errorf("a here-document that does not end: %+v, want an error", got)
+	}
+}
+
 func TestParseRefusesBlocksThatMakeNoSense(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, document string }{

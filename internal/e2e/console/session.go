@@ -13,7 +13,7 @@ import (
 )
 
 // commandTimeout bounds one command.
-const commandTimeout = 2 * time.Minute
+const commandTimeout = time.Minute
 
 // marker is printed after each command and never by one.
 const marker = "=== end of output: "
@@ -30,6 +30,7 @@ type Session struct {
 func Start(dir string, env []string) (*Session, error) {
 	cmd := exec.Command("sh")
 	cmd.Dir, cmd.Env = dir, env
+	ownGroup(cmd)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start a shell: %w", err)
@@ -46,7 +47,7 @@ func Start(dir string, env []string) (*Session, error) {
 }
 
 // Run runs one command, without standard input, and returns what it printed. A command that exits with an error is none:
-// the document shows what it prints. One that does not end in two minutes ends the session.
+// the document shows what it prints. One that does not end in a minute ends the session.
 func (s *Session) Run(ctx context.Context, command string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
@@ -68,11 +69,11 @@ func (s *Session) Run(ctx context.Context, command string) (string, error) {
 	}
 }
 
-// Close ends the shell.
+// Close ends the shell and, where the system knows groups of processes, what it has left in the background.
 func (s *Session) Close() {
 	_ = s.stdin.Close()
 	s.kill()
 	s.once.Do(func() { _ = s.cmd.Wait() })
 }
 
-func (s *Session) kill() { _ = s.cmd.Process.Kill() }
+func (s *Session) kill() { killGroup(s.cmd.Process) }
