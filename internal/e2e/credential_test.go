@@ -30,7 +30,16 @@ func TestTheCredentialMayLieElsewhere(t *testing.T) {
 	}
 	issue := []string{"pki", "issue", "--ca", h.ca, "--id", h.id("/operator/alice"), "--cert", h.path("alice.crt"), "--key", h.path("alice.key")}
 	mustFail(t, []string{"credential"}, issue...)
-	mustRun(t, append(issue, "--credential", credential)...)
+	issue = append(issue, "--credential", credential)
+	if os.Geteuid() == 0 {
+		mustFail(t, []string{"mode 0440"}, issue...) // nobody has said that systemd made it
+	}
+	if out, code := runRolecallWith(t, []string{"CREDENTIALS_DIRECTORY=" + lent}, issue...); code != 0 {
+		t.Fatalf("rolecall %q with $CREDENTIALS_DIRECTORY: exit code %d\n%s", issue, code, out)
+	}
+	if err := os.Chmod(credential, 0o400); err != nil {
+		t.Fatal(err)
+	}
 	h.startAuthority(t, "--credential", credential)
 	await(t, "the authority serves", func() error {
 		out, code := runRolecall(t, "probe", h.authority, "--service", "authority", "--cert", h.path("alice.crt"), "--key", h.path("alice.key"), "--bundle", filepath.Join(h.ca, "bundle.pem"))
