@@ -25,6 +25,11 @@ const (
 	heldRoles   = "internal/authz TestAttacksOnHeldRolesGainNothing"
 	subsets     = "internal/authz TestAttacksWithARoleSubsetGainNothing"
 	strictFile  = "internal/authz TestABindingsFileIsReadStrictly"
+	userTokens  = "usertoken attacks"
+	leeway      = "usertoken TestLeewayToTheSecond"
+	otherTokens = "usertoken TestAttacksWithTokensOfACompanysIssuerAreRefused"
+	revocations = "usertoken TestAStreamOfRevocationsThatCannotBeTrueIsReadAnew"
+	keySets     = "usertoken TestAttacksWithKeySetsAreRefused"
 )
 
 var requiredAttacks = []requiredAttack{
@@ -110,6 +115,53 @@ var requiredAttacks = []requiredAttack{
 	{name: "too many connections of one peer", in: ". TestAPeersConnectionsAreLimited"},
 	{name: "silent connections that hold the places of handshakes", in: "internal/identity TestSilentConnectionsDoNotKeepOthersOut"},
 	{name: "a slow handshake"},
+	{name: "alg none", in: userTokens, as: "alg none"},
+	{name: "alg noNE", in: userTokens, as: "alg noNE"},
+	{name: "HS256 with the public key as secret", in: userTokens, as: "HS256 with the public key as secret"},
+	{name: "one key with two algorithms", in: userTokens, as: "one key with two algorithms"},
+	{name: "one key with two algorithms in a key set", in: "internal/jws TestAKeySetThatNobodyShouldTrustIsRefused", as: "one key with two algorithms"},
+	{name: "kid with path", in: userTokens, as: "kid with path"},
+	{name: "kid with SQL", in: userTokens, as: "kid with SQL"},
+	{name: "kid of 10 KB", in: userTokens, as: "kid of 10 KB"},
+	{name: "kid unknown", in: userTokens, as: "kid unknown"},
+	{name: "kid unknown: no unbounded refetch", in: "usertoken TestUnknownKeyIDsFetchKeysAtMostOnceASecond"},
+	{name: "kid of another issuer", in: otherTokens, as: "kid of another issuer"},
+	{name: "jku", in: userTokens, as: "jku"},
+	{name: "x5u", in: userTokens, as: "x5u"},
+	{name: "jwk", in: userTokens, as: "jwk"},
+	{name: "x5c", in: userTokens, as: "x5c"},
+	{name: "crit", in: userTokens, as: "crit"},
+	{name: "audience missing", in: userTokens, as: "audience missing"},
+	{name: "audience empty", in: userTokens, as: "audience empty"},
+	{name: "audience other", in: userTokens, as: "audience other"},
+	{name: "audience array", in: userTokens, as: "audience array"},
+	{name: "exp missing", in: userTokens, as: "exp missing"},
+	{name: "exp float", in: userTokens, as: "exp float"},
+	{name: "exp string", in: userTokens, as: "exp string"},
+	{name: "exp 1e30", in: userTokens, as: "exp 1e30"},
+	{name: "nbf ahead", in: userTokens, as: "nbf ahead"},
+	{name: "exp beyond the cap", in: userTokens, as: "exp beyond the cap"},
+	{name: "leeway to the second", in: leeway},
+	{name: "refresh as access", in: userTokens, as: "refresh as access"},
+	{name: "JWT-SVID as user token", in: userTokens, as: "JWT-SVID as user token"},
+	{name: "proof as token", in: userTokens, as: "proof as token"},
+	{name: "JSON serialization", in: userTokens, as: "JSON serialization"},
+	{name: "duplicate claims", in: userTokens, as: "duplicate claims"},
+	{name: "five-part JWE", in: userTokens, as: "five-part JWE"},
+	{name: "a million dots", in: "usertoken TestAMillionDotsAreCountedAndNotSplit"},
+	{name: "token of a disabled user", in: "usertoken TestTokenOfADisabledUser"},
+	{name: "token of a user through a workload that lacks the role", in: "usertoken TestUsersAndWorkloadsLendEachOtherNothing", as: "token of a user through a workload that lacks the role"},
+	{name: "token forwarded to a server of another trust domain", in: "usertoken TestATokenForwardedToAServerOfAnotherTrustDomain"},
+	{name: "generation overflow", in: userTokens, as: "generation overflow"},
+	{name: "generation overflow in a revocation", in: "usertoken TestGenerationOverflowEndsAllTokensOfTheUser"},
+	{name: "revocation stream cut", in: "usertoken TestTheStreamOfRevocationsIsCut"},
+	{name: "revocation stream replayed", in: revocations, as: "replayed"},
+	{name: "revocation stream reordered", in: revocations, as: "reordered"},
+	{name: "revocation stream with a gap", in: revocations, as: "a gap"},
+	{name: "a verifier that starts while tokens is down", in: "usertoken TestAVerifierThatStartsWhileTokensIsDown"},
+	{name: "keys signed by another workload", in: keySets, as: "signed by another workload"},
+	{name: "secrets in logs, audit records, error details and panics", in: "usertoken TestSecretsInLogsAuditRecordsErrorDetailsAndPanics"},
+	{name: "authorization twice", in: "usertoken TestTheHeaderIsReadStrictly", as: "authorization twice"},
 }
 
 // TestEveryRequiredAttackHasATest fails when a row or a test is deleted.
@@ -122,7 +174,7 @@ func TestEveryRequiredAttackHasATest(t *testing.T) {
 		}
 	}
 	tests := map[string]map[string]bool{} // by folder and function: the strings in it
-	for _, dir := range []string{".", "internal/authz", "internal/identity"} {
+	for _, dir := range []string{".", "internal/authz", "internal/identity", "internal/jws", "usertoken"} {
 		readTests(t, dir, tests)
 	}
 	for _, want := range requiredAttacks {
@@ -152,12 +204,12 @@ func readTests(t *testing.T, dir string, tests map[string]map[string]bool) {
 		file, err := parser.ParseFile(token.NewFileSet(), path, source, parser.SkipObjectResolution)
 		must(t, err)
 		for _, decl := range file.Decls {
-			f, ok := decl.(*ast.FuncDecl)
-			if !ok || f.Recv != nil || !strings.HasPrefix(f.Name.Name, "Test") {
+			name, body := testOrTable(decl)
+			if name == "" {
 				continue
 			}
 			found := map[string]bool{}
-			ast.Inspect(f.Body, func(n ast.Node) bool {
+			ast.Inspect(body, func(n ast.Node) bool {
 				if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
 					if text, err := strconv.Unquote(lit.Value); err == nil {
 						found[text] = true
@@ -165,7 +217,24 @@ func readTests(t *testing.T, dir string, tests map[string]map[string]bool) {
 				}
 				return true
 			})
-			tests[dir+" "+f.Name.Name] = found
+			tests[dir+" "+name] = found
 		}
 	}
+}
+
+// testOrTable returns the name and the inside of a test, or of a table named attacks.
+func testOrTable(decl ast.Decl) (string, ast.Node) {
+	switch d := decl.(type) {
+	case *ast.FuncDecl:
+		if d.Recv == nil && strings.HasPrefix(d.Name.Name, "Test") {
+			return d.Name.Name, d.Body
+		}
+	case *ast.GenDecl:
+		for _, spec := range d.Specs {
+			if v, ok := spec.(*ast.ValueSpec); ok && v.Names[0].Name == "attacks" {
+				return "attacks", v
+			}
+		}
+	}
+	return "", nil
 }

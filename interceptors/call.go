@@ -9,9 +9,11 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 
 	"example.com/rolecall/interceptors/internal/audit"
 	"example.com/rolecall/interceptors/internal/authz"
+	"example.com/rolecall/interceptors/internal/feature"
 	"example.com/rolecall/interceptors/internal/identity"
 )
 
@@ -24,6 +26,9 @@ type call struct {
 	narrowed bool
 	subset   authz.Set // closed; nil unless narrowed
 	body     func(any) error
+	user     *feature.User // nil: on behalf of nobody
+	userHeld authz.Set     // closed
+	detail   string        // of a refusal, for the audit record
 }
 
 type callKey struct{}
@@ -35,6 +40,9 @@ func (c *call) Value(key any) any {
 	}
 	return c.Context.Value(key)
 }
+
+// String says little, because contexts get printed, and this one holds a token.
+func (c *call) String() string { return "call of " + c.method.full }
 
 // admit decides whether an RPC may begin. It is the same for unary calls and streams, and runs before any of the
 // request has been read and before any interceptor of the caller's.
@@ -51,10 +59,19 @@ func (s *Server) admit(ctx context.Context, m *method) (*call, error) {
 	if r := c.decide(); r != allowed {
 		return nil, c.refuse(r, "call")
 	}
+	if r := c.admitUser(); r != allowed {
+		return nil, c.refuse(r, "call")
+	}
 	return c, nil
 }
 
-func (c *call) decide() reason { return c.server.decide(c.conn, c.method.rule, c.subset) }
+// decide asks everything that may change while the call lasts.
+func (c *call) decide() reason {
+	if r := c.server.decide(c.conn, c.method.rule, c.subset); r != allowed {
+		return r
+	}
+	return c.userStanding()
+}
 
 // admitted counts and records that the handler is reached.
 func (c *call) admitted() {
@@ -69,7 +86,7 @@ func (c *call) admitted() {
 func (c *call) refuse(r reason, event string, roles ...string) error {
 	c.method.counts[r].Add(1)
 	record := c.record(event, audit.Denied)
-	record.Reason = r.String()
+	record.Reason, record.Detail = r.String(), c.detail
 	info := map[string]string{}
 	if c.method.rule != nil {
 		info["method"] = c.method.full
@@ -80,6 +97,18 @@ func (c *call) refuse(r reason, event string, roles ...string) error {
 		}
 		c.explainRoles(&record, info)
 	}
+	switch r {
+	case userRequired:
+		if login := c.loginMethod(); login != "" {
+			info["login_method"] = login
+		}
+	case userRoleRequired:
+		if len(roles) == 0 {
+			roles = c.method.rule.Conditions.UserRoles
+		}
+		record.Roles, record.Missing = roles, c.missingUserRoles(roles)
+		info["role"] = strings.Join(record.Missing, ",")
+	}
 	if c.conn != nil {
 		if v := c.conn.verdict.Load(); v != nil && v.reason == r {
 			record.Detail = v.detail
@@ -89,7 +118,7 @@ func (c *call) refuse(r reason, event string, roles ...string) error {
 		}
 	}
 	c.server.guard.audit.Write(record)
-	if r == rateLimited {
+	if r.retryable() {
 		_ = grpc.SetTrailer(c.Context, metadata.Pairs(retryPushback, pushback()))
 	}
 	return r.err(info)
@@ -130,6 +159,12 @@ func (c *call) record(event, verdict string) audit.Record {
 	if c.conn != nil {
 		r.Workload, r.Serial, r.Peer = c.conn.ID.String(), c.conn.Serial, c.conn.RemoteAddr()
 	}
+	if c.user != nil {
+		r.User = c.user.Subject
+		if !c.user.Own {
+			r.UserIssuer = c.user.Issuer // another's alice is not ours
+		}
+	}
 	if now := c.server.guard.state.Load(); now.bindings != nil {
 		r.Policy = now.bindings.Version
 	}
@@ -155,9 +190,17 @@ func (s *Server) recovered(m *method, err *error) {
 	if p := recover(); p != nil {
 		m.counts[panicked].Add(1)
 		s.guard.audit.Write(audit.Record{Event: "call", Verdict: audit.Denied, Reason: panicked.String(), Method: m.full, Detail: "panic; its stack is in the log"})
-		s.guard.log.Error("panic while serving a call", "method", m.full, "panic", cut(fmt.Sprint(p), 1024), "stack", string(debug.Stack()))
+		s.guard.log.Error("panic while serving a call", "method", m.full, "panic", cut(panicText(p), 1024), "stack", string(debug.Stack()))
 		*err = panicked.err(nil)
 	}
+}
+
+// panicText prints what a handler panicked with, but no message: its fields may be passwords and tokens.
+func panicText(p any) string {
+	if m, ok := p.(proto.Message); ok {
+		return "a message of type " + string(m.ProtoReflect().Descriptor().FullName())
+	}
+	return fmt.Sprint(p)
 }
 
 func cut(s string, n int) string { return s[:min(len(s), n)] }

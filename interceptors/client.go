@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -24,10 +25,17 @@ func (g *Guard) NewClient(target string, server spiffeid.ID, opts ...grpc.DialOp
 		return nil, fmt.Errorf("interceptors: %q is not the SPIFFE ID of a workload: it has no path", server)
 	}
 	c := &client{guard: g}
-	conn, err := grpc.NewClient(target, append(opts[:len(opts):len(opts)],
+	own := []grpc.DialOption{
 		grpc.WithTransportCredentials(identity.Client(g.credentials("dial", c.opened, c.closed), server)),
 		grpc.WithChainUnaryInterceptor(c.retryExpired),
-	)...)
+	}
+	// Innermost: no interceptor of the caller's comes after them.
+	if server.TrustDomain() == g.trustDomain {
+		own = append(own, grpc.WithChainUnaryInterceptor(passUser), grpc.WithChainStreamInterceptor(passUserStream))
+	} else {
+		own = append(own, grpc.WithChainUnaryInterceptor(keepUser), grpc.WithChainStreamInterceptor(keepUserStream))
+	}
+	conn, err := grpc.NewClient(target, slices.Concat(opts, own)...)
 	if err != nil {
 		return nil, fmt.Errorf("interceptors: client of %s: %w", server, err)
 	}

@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"testing"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/interceptors/usertoken"
 	"example.com/rolecall/rolecalltest"
 )
 
@@ -48,13 +52,29 @@ func TestADecisionAllocatesNothingHoweverManyBindingsThereAre(t *testing.T) {
 	}
 }
 
+// TestACallOnBehalfOfNobodyPaysNothingForUsers: not parallel, as above.
+func TestACallOnBehalfOfNobodyPaysNothingForUsers(t *testing.T) {
+	tokens := spiffeid.RequireFromString("spiffe://mesh.local/service/tokens")
+	d := decisionAmong(t, 10, interceptors.With(usertoken.New(usertoken.Config{Target: "127.0.0.1:1", Server: tokens})))
+	refusals := 0
+	allocs := testing.AllocsPerRun(10_000, func() {
+		if !d.UserAdmitted() {
+			refusals++
+		}
+	})
+	// What the verifier does beside it, trying to reach the tokens service, is not of the call.
+	if allocs >= 1 || refusals != 0 {
+		t.Errorf("%v allocations and %d refusals, want none", allocs, refusals)
+	}
+}
+
 // decisionAmong makes a call through a guarded client and a guarded server on loopback and returns the decision on it.
 // The caller holds the role that the method requires; other workloads make up the rest of n bindings.
-func decisionAmong(tb testing.TB, n int) interceptors.Decision {
+func decisionAmong(tb testing.TB, n int, opts ...interceptors.Option) interceptors.Decision {
 	tb.Helper()
 	ca := rolecalltest.NewCA(tb, "mesh.local")
-	guard := func(path string, bindings interceptors.Bindings) *interceptors.Guard {
-		g, err := interceptors.New(ca.Source(path), bindings)
+	guard := func(path string, bindings interceptors.Bindings, opts ...interceptors.Option) *interceptors.Guard {
+		g, err := interceptors.New(ca.Source(path), bindings, append(opts, interceptors.Logger(slog.New(slog.DiscardHandler)))...)
 		if err != nil {
 			tb.Fatalf("New: %v", err)
 		}
@@ -63,7 +83,7 @@ func decisionAmong(tb testing.TB, n int) interceptors.Decision {
 	}
 
 	decided := make(chan interceptors.Decision, 1)
-	srv := guard(server, interceptors.BindingsYAML(manyBindings(n))).NewServer()
+	srv := guard(server, interceptors.BindingsYAML(manyBindings(n)), opts...).NewServer()
 	ledgerv1.RegisterLedgerServiceServer(srv, &ledger{getBalance: func(ctx context.Context) error {
 		d, err := interceptors.DecisionOn(ctx)
 		decided <- d

@@ -8,13 +8,19 @@
 //
 //	conn, err := guard.NewClient("dns:///ledger:7445", ledgerID)
 //
+// A method that asks for a user (requires_user, requires_user_role) needs a guard that verifies users, by a feature that is
+// given with With: package usertoken has it. CallerFrom(ctx).User() then says on whose behalf a call is made, and AsUser makes
+// calls on behalf of somebody.
+//
 // # The way of a call
 //
 // A peer shows its X.509-SVID in the TLS handshake and is verified there, once for each connection (internal/identity).
 // Every RPC is then decided before its body is read, and again when the body has been (unary) or whenever a message
 // passes (streams): is the certificate still valid, is its root still trusted, is the identity or its key denied, and
-// does the identity hold every role that the method requires (internal/authz)? decide is that decision, for all of them.
-// An open stream is looked at again at once when the bindings or the bundle change or the certificate expires. Each
+// does the identity hold every role that the method requires (internal/authz)? decide is that decision, for all of them. Then
+// comes the user, if the call brings one: is the token good and not revoked, and does the user hold every role that the
+// method requires of users? The workload's roles and the user's are never added up. An open stream is looked at again at
+// once when the bindings or the bundle change, the certificate or the user's token expires, or the user is revoked. Each
 // decision can be found in the audit record (internal/audit). A handler asks CallerFrom who calls.
 //
 // What the package does not do: it issues no certificates, and it never looks at names in certificates, at IP addresses

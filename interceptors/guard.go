@@ -17,6 +17,7 @@ import (
 
 	"example.com/rolecall/interceptors/internal/audit"
 	"example.com/rolecall/interceptors/internal/authz"
+	"example.com/rolecall/interceptors/internal/feature"
 	"example.com/rolecall/interceptors/internal/identity"
 )
 
@@ -47,6 +48,9 @@ type Guard struct {
 	metrics   metric.Registration
 	closeOnce sync.Once
 	closed    atomic.Bool
+
+	running []feature.Running
+	users   feature.Users // nil: no feature knows users
 
 	mu      sync.Mutex
 	servers []*Server
@@ -104,6 +108,10 @@ func New(source Source, bindings Bindings, opts ...Option) (*Guard, error) {
 		return nil, errors.Join(fmt.Errorf("interceptors: register metrics: %w", err), g.closeBindings())
 	}
 	g.audit = audit.New(o.audit)
+	if err := g.startFeatures(); err != nil {
+		close(g.done)
+		return nil, errors.Join(fmt.Errorf("interceptors: %w", err), g.Close())
+	}
 	go g.watch()
 	return g, nil
 }
@@ -133,10 +141,11 @@ func (g *Guard) Close() error {
 		for _, s := range servers {
 			s.Stop()
 		}
+		err = g.closeFeatures() // before the connections that they use
 		for _, c := range clients {
 			_ = c.Close()
 		}
-		err = g.closeBindings()
+		err = errors.Join(err, g.closeBindings())
 		close(g.stop)
 		<-g.done
 		err = errors.Join(err, g.metrics.Unregister())

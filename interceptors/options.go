@@ -23,6 +23,8 @@ type options struct {
 	log            *slog.Logger
 	meters         metric.MeterProvider
 	allow          map[string]authz.Rule
+	features       []Feature
+	annotations    []string // that the features enforce
 	maxConnections int
 	maxStreams     int
 	now            func() time.Time

@@ -26,6 +26,12 @@ const (
 	methodNotAnnotated
 	unauthenticated
 	rateLimited
+	userRequired
+	userTokenInvalid
+	userTokenExpired
+	userTokenRevoked
+	userRoleRequired
+	verifierUnavailable
 	panicked
 	reasonCount
 )
@@ -44,9 +50,15 @@ var refusals = [reasonCount]struct {
 	roleRequired:           {"ROLE_REQUIRED", codes.PermissionDenied, "the calling workload lacks a role that the method requires", false},
 	methodNotAnnotated:     {"METHOD_NOT_ANNOTATED", codes.PermissionDenied, "the method has no policy", false},
 	// Reached only by an RPC that did not come in on a connection of the guard's credentials.
-	unauthenticated: {"PEER_NOT_TRUSTED", codes.Unauthenticated, "the calling workload is not authenticated", false},
-	rateLimited:     {"RATE_LIMITED", codes.ResourceExhausted, "the calling workload has too much open", false},
-	panicked:        {"INTERNAL", codes.Internal, "internal error", false},
+	unauthenticated:     {"PEER_NOT_TRUSTED", codes.Unauthenticated, "the calling workload is not authenticated", false},
+	rateLimited:         {"RATE_LIMITED", codes.ResourceExhausted, "the calling workload has too much open", false},
+	userRequired:        {"USER_REQUIRED", codes.Unauthenticated, "the method is called on behalf of a user, with an access token", false},
+	userTokenInvalid:    {"USER_TOKEN_INVALID", codes.Unauthenticated, "the access token of the user is not valid", false},
+	userTokenExpired:    {"USER_TOKEN_EXPIRED", codes.Unauthenticated, "the access token of the user has expired", false},
+	userTokenRevoked:    {"USER_TOKEN_REVOKED", codes.Unauthenticated, "the access token of the user was revoked", false},
+	userRoleRequired:    {"USER_ROLE_REQUIRED", codes.PermissionDenied, "the user lacks a role that the method requires", false},
+	verifierUnavailable: {"VERIFIER_UNAVAILABLE", codes.Unavailable, "the service cannot verify what came with the call yet", false},
+	panicked:            {"INTERNAL", codes.Internal, "internal error", false},
 }
 
 // retryAfter is how long a caller over a limit is asked to wait.
@@ -55,13 +67,16 @@ const retryAfter = time.Second
 // retryPushback is the trailer that gRPC's own retry reads (gRFC A6), in milliseconds.
 const retryPushback = "grpc-retry-pushback-ms"
 
+// retryable tells whether the same call may succeed in a moment.
+func (r reason) retryable() bool { return r == rateLimited || r == verifierUnavailable }
+
 func (r reason) String() string { return refusals[r].name }
 
 // err builds the status of a refusal.
 func (r reason) err(metadata map[string]string) error {
 	refusal := refusals[r]
 	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Domain: errorDomain, Reason: refusal.name, Metadata: metadata}}
-	if r == rateLimited {
+	if r.retryable() {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
 	}
 	return withDetails(status.New(refusal.code, refusal.message), details...)

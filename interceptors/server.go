@@ -156,7 +156,7 @@ func (s *Server) compile() error {
 	if now.bindings == nil {
 		return errors.New("the guard was made without bindings: give interceptors.New a BindingsFile")
 	}
-	table, err := authz.Compile(s.grpc.GetServiceInfo(), nil, s.guard.options.allow, nil)
+	table, err := authz.Compile(s.grpc.GetServiceInfo(), nil, s.guard.options.allow, s.guard.options.annotations)
 	if err != nil {
 		return err
 	}
@@ -190,6 +190,12 @@ func (s *Server) sweep(now *state, wall time.Time) {
 		if changed || expired {
 			for _, g := range c.openStreams() {
 				g.lookAgain()
+			}
+		} else if s.guard.users != nil {
+			for _, g := range c.openStreams() {
+				if g.call.user != nil {
+					g.lookAgain()
+				}
 			}
 		}
 		if expired {

@@ -1,7 +1,6 @@
 package interceptors
 
 import (
-	"fmt"
 	"maps"
 	"runtime/debug"
 	"slices"
@@ -70,7 +69,7 @@ func (g *Guard) sweepOrClose() {
 		if p == nil {
 			return
 		}
-		g.log.Error("panic while looking at open connections, all are closed", "panic", cut(fmt.Sprint(p), 1024), "stack", string(debug.Stack()))
+		g.log.Error("panic while looking at open connections, all are closed", "panic", cut(panicText(p), 1024), "stack", string(debug.Stack()))
 		servers, clients := g.open()
 		for _, s := range servers {
 			clients = append(clients, s.connections()...)

@@ -38,6 +38,9 @@ func inspectText(data []byte, now time.Time) (Object, bool) {
 	}
 	if len(data) <= maxToken && bytes.Count(data, []byte(".")) == 2 {
 		if token, err := jwt.ParseSigned(string(data), tokenAlgorithms); err == nil {
+			if isAccessToken(token) {
+				return inspectAccessToken(token, now), true
+			}
 			return inspectToken(token, now), true
 		}
 	}

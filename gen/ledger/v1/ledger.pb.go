@@ -84,7 +84,7 @@ type Account struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Chosen by the server.
 	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
-	// Who may pay out of it: a SPIFFE ID.
+	// Who may pay out of it: a SPIFFE ID, or a user: user:alice, and user:ISSUER#SUBJECT for users of another issuer.
 	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
 	// ISO 4217.
 	Currency string `protobuf:"bytes,3,opt,name=currency,proto3" json:"currency,omitempty"`
@@ -170,8 +170,10 @@ type TransferRecord struct {
 	// Free text of at most 200 characters.
 	Note string `protobuf:"bytes,5,opt,name=note,proto3" json:"note,omitempty"`
 	// The workload that asked for it.
-	Caller        string                 `protobuf:"bytes,6,opt,name=caller,proto3" json:"caller,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	Caller     string                 `protobuf:"bytes,6,opt,name=caller,proto3" json:"caller,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// The user on whose behalf, as in Account.owner; empty for none.
+	User          string `protobuf:"bytes,8,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -253,6 +255,13 @@ func (x *TransferRecord) GetCreateTime() *timestamppb.Timestamp {
 		return x.CreateTime
 	}
 	return nil
+}
+
+func (x *TransferRecord) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
 }
 
 // Entry is one side of a transfer in the books of one account.
@@ -345,7 +354,7 @@ func (x *Entry) GetCreateTime() *timestamppb.Timestamp {
 
 type OpenAccountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A SPIFFE ID. Empty: the caller.
+	// As in Account.owner. Empty: the user on whose behalf the call is made, or without one the calling workload.
 	Owner string `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
 	// ISO 4217.
 	Currency      string `protobuf:"bytes,2,opt,name=currency,proto3" json:"currency,omitempty"`
@@ -1081,7 +1090,7 @@ const file_ledger_v1_ledger_proto_rawDesc = "" +
 	"\bcurrency\x18\x03 \x01(\tR\bcurrency\x12%\n" +
 	"\x0eallow_negative\x18\x04 \x01(\bR\rallowNegative\x12;\n" +
 	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\x86\x02\n" +
+	"createTime\"\x9a\x02\n" +
 	"\x0eTransferRecord\x12\x1f\n" +
 	"\vtransfer_id\x18\x01 \x01(\tR\n" +
 	"transferId\x12!\n" +
@@ -1092,7 +1101,8 @@ const file_ledger_v1_ledger_proto_rawDesc = "" +
 	"\x04note\x18\x05 \x01(\tR\x04note\x12\x16\n" +
 	"\x06caller\x18\x06 \x01(\tR\x06caller\x12;\n" +
 	"\vcreate_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\xf5\x01\n" +
+	"createTime\x12\x12\n" +
+	"\x04user\x18\b \x01(\tR\x04user\"\xf5\x01\n" +
 	"\x05Entry\x12\x19\n" +
 	"\bentry_id\x18\x01 \x01(\tR\aentryId\x12\x1f\n" +
 	"\vtransfer_id\x18\x02 \x01(\tR\n" +

@@ -36,10 +36,12 @@ const (
 //
 // LedgerService moves money between accounts. Every transfer makes two entries that add up to zero.
 type LedgerServiceClient interface {
-	// OpenAccount opens an account with a balance of zero.
+	// OpenAccount opens an account with a balance of zero. On behalf of a user who does not hold ledger.admin herself it opens
+	// only an account of her own that cannot go below zero: else PERMISSION_DENIED with the reason USER_ROLE_REQUIRED.
 	OpenAccount(ctx context.Context, in *OpenAccountRequest, opts ...grpc.CallOption) (*OpenAccountResponse, error)
-	// Transfer moves an amount from one account to another of the same currency. The caller owns the paying account or
-	// holds ledger.admin: else PERMISSION_DENIED with the reason ACCOUNT_NOT_OWNED.
+	// Transfer moves an amount from one account to another of the same currency. The user on whose behalf the call is made, or
+	// without one the calling workload, owns the paying account, or both hold ledger.admin: else PERMISSION_DENIED with the
+	// reason ACCOUNT_NOT_OWNED.
 	Transfer(ctx context.Context, in *TransferRequest, opts ...grpc.CallOption) (*TransferResponse, error)
 	// GetTransfer reads one transfer.
 	GetTransfer(ctx context.Context, in *GetTransferRequest, opts ...grpc.CallOption) (*GetTransferResponse, error)
@@ -150,10 +152,12 @@ type LedgerService_ImportEntriesClient = grpc.ClientStreamingClient[ImportEntrie
 //
 // LedgerService moves money between accounts. Every transfer makes two entries that add up to zero.
 type LedgerServiceServer interface {
-	// OpenAccount opens an account with a balance of zero.
+	// OpenAccount opens an account with a balance of zero. On behalf of a user who does not hold ledger.admin herself it opens
+	// only an account of her own that cannot go below zero: else PERMISSION_DENIED with the reason USER_ROLE_REQUIRED.
 	OpenAccount(context.Context, *OpenAccountRequest) (*OpenAccountResponse, error)
-	// Transfer moves an amount from one account to another of the same currency. The caller owns the paying account or
-	// holds ledger.admin: else PERMISSION_DENIED with the reason ACCOUNT_NOT_OWNED.
+	// Transfer moves an amount from one account to another of the same currency. The user on whose behalf the call is made, or
+	// without one the calling workload, owns the paying account, or both hold ledger.admin: else PERMISSION_DENIED with the
+	// reason ACCOUNT_NOT_OWNED.
 	Transfer(context.Context, *TransferRequest) (*TransferResponse, error)
 	// GetTransfer reads one transfer.
 	GetTransfer(context.Context, *GetTransferRequest) (*GetTransferResponse, error)

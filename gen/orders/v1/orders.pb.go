@@ -201,13 +201,13 @@ func (x *Order) GetCreateTime() *timestamppb.Timestamp {
 
 type PlaceOrderRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Who buys: a user that exists and is not disabled.
+	// Who buys: the user of the call, or empty, which means the same.
 	Username string `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
 	// 1 to 200 characters.
 	Item string `protobuf:"bytes,2,opt,name=item,proto3" json:"item,omitempty"`
 	// More than zero.
 	Price *v1.Money `protobuf:"bytes,3,opt,name=price,proto3" json:"price,omitempty"`
-	// An account that the orders service owns.
+	// An account that the user owns.
 	PayingAccount    string `protobuf:"bytes,4,opt,name=paying_account,json=payingAccount,proto3" json:"paying_account,omitempty"`
 	ReceivingAccount string `protobuf:"bytes,5,opt,name=receiving_account,json=receivingAccount,proto3" json:"receiving_account,omitempty"`
 	unknownFields    protoimpl.UnknownFields
@@ -571,15 +571,16 @@ const file_orders_v1_orders_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"f\n" +
 	"\x12ListOrdersResponse\x12(\n" +
 	"\x06orders\x18\x01 \x03(\v2\x10.orders.v1.OrderR\x06orders\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xaf\x03\n" +
-	"\rOrdersService\x12\\\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xe0\x03\n" +
+	"\rOrdersService\x12o\n" +
 	"\n" +
-	"PlaceOrder\x12\x1c.orders.v1.PlaceOrderRequest\x1a\x1d.orders.v1.PlaceOrderResponse\"\x11\xb2\x9a3\rorders.writer\x12Y\n" +
+	"PlaceOrder\x12\x1c.orders.v1.PlaceOrderRequest\x1a\x1d.orders.v1.PlaceOrderResponse\"$\xb2\x9a3\rorders.writer\u009a3\x0forders.customer\x12Y\n" +
 	"\bGetOrder\x12\x1a.orders.v1.GetOrderRequest\x1a\x1b.orders.v1.GetOrderResponse\"\x14\xb2\x9a3\rorders.reader\x90\x02\x01\x12_\n" +
 	"\n" +
-	"ListOrders\x12\x1c.orders.v1.ListOrdersRequest\x1a\x1d.orders.v1.ListOrdersResponse\"\x14\xb2\x9a3\rorders.reader\x90\x02\x01\x1a\x83\x01\xe2\x9a3\x1d\n" +
-	"\rorders.reader\x12\fRead orders.\xe2\x9a3^\n" +
-	"\rorders.writer\x12>Place orders, paid from accounts that the orders service owns.\x1a\rorders.readerB-Z+example.com/rolecall/gen/orders/v1;ordersv1b\x06proto3"
+	"ListOrders\x12\x1c.orders.v1.ListOrdersRequest\x1a\x1d.orders.v1.ListOrdersResponse\"\x14\xb2\x9a3\rorders.reader\x90\x02\x01\x1a\xa1\x01\xe2\x9a3\x1d\n" +
+	"\rorders.reader\x12\fRead orders.\xe2\x9a3@\n" +
+	"\rorders.writer\x12 Place orders on behalf of users.\x1a\rorders.reader\xe2\x9a38\n" +
+	"\x0forders.customer\x12%Buy. Held by users, not by workloads.B-Z+example.com/rolecall/gen/orders/v1;ordersv1b\x06proto3"
 
 var (
 	file_orders_v1_orders_proto_rawDescOnce sync.Once

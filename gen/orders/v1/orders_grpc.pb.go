@@ -32,14 +32,14 @@ const (
 //
 // OrdersService takes orders and sees that they are paid.
 type OrdersServiceClient interface {
-	// PlaceOrder checks the user, pays, and stores the outcome. An order that ledger refused to pay is stored as FAILED with
+	// PlaceOrder orders on behalf of the user, pays out of an account of hers, and stores the outcome. An order that ledger refused to pay is stored as FAILED with
 	// the reason and answered without an error. If it is not known whether ledger paid, the order stays PENDING and the
 	// error, UNKNOWN or DEADLINE_EXCEEDED, names it. NOT_FOUND: no such user; FAILED_PRECONDITION: the user is disabled;
 	// nothing is stored then.
 	PlaceOrder(ctx context.Context, in *PlaceOrderRequest, opts ...grpc.CallOption) (*PlaceOrderResponse, error)
-	// GetOrder reads one order.
+	// GetOrder reads one order. On behalf of a user it finds her own, and others only if she holds orders.reader.
 	GetOrder(ctx context.Context, in *GetOrderRequest, opts ...grpc.CallOption) (*GetOrderResponse, error)
-	// ListOrders lists orders, newest first.
+	// ListOrders lists orders, newest first. On behalf of a user it lists her own, and others only if she holds orders.reader.
 	ListOrders(ctx context.Context, in *ListOrdersRequest, opts ...grpc.CallOption) (*ListOrdersResponse, error)
 }
 
@@ -87,14 +87,14 @@ func (c *ordersServiceClient) ListOrders(ctx context.Context, in *ListOrdersRequ
 //
 // OrdersService takes orders and sees that they are paid.
 type OrdersServiceServer interface {
-	// PlaceOrder checks the user, pays, and stores the outcome. An order that ledger refused to pay is stored as FAILED with
+	// PlaceOrder orders on behalf of the user, pays out of an account of hers, and stores the outcome. An order that ledger refused to pay is stored as FAILED with
 	// the reason and answered without an error. If it is not known whether ledger paid, the order stays PENDING and the
 	// error, UNKNOWN or DEADLINE_EXCEEDED, names it. NOT_FOUND: no such user; FAILED_PRECONDITION: the user is disabled;
 	// nothing is stored then.
 	PlaceOrder(context.Context, *PlaceOrderRequest) (*PlaceOrderResponse, error)
-	// GetOrder reads one order.
+	// GetOrder reads one order. On behalf of a user it finds her own, and others only if she holds orders.reader.
 	GetOrder(context.Context, *GetOrderRequest) (*GetOrderResponse, error)
-	// ListOrders lists orders, newest first.
+	// ListOrders lists orders, newest first. On behalf of a user it lists her own, and others only if she holds orders.reader.
 	ListOrders(context.Context, *ListOrdersRequest) (*ListOrdersResponse, error)
 	mustEmbedUnimplementedOrdersServiceServer()
 }

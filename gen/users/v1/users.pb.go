@@ -34,10 +34,14 @@ type User struct {
 	// 200 characters at most.
 	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// Empty or an address of at most 254 characters.
-	Email         string                 `protobuf:"bytes,3,opt,name=email,proto3" json:"email,omitempty"`
-	Disabled      bool                   `protobuf:"varint,4,opt,name=disabled,proto3" json:"disabled,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	Email      string                 `protobuf:"bytes,3,opt,name=email,proto3" json:"email,omitempty"`
+	Disabled   bool                   `protobuf:"varint,4,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// Names such as orders.customer, 64 at most, sorted. Set by SetRoles.
+	Roles []string `protobuf:"bytes,7,rep,name=roles,proto3" json:"roles,omitempty"`
+	// The user's own attributes: any JSON, 4,096 bytes at most; empty for none. They travel in access tokens.
+	Attributes    string `protobuf:"bytes,8,opt,name=attributes,proto3" json:"attributes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -114,10 +118,26 @@ func (x *User) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *User) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *User) GetAttributes() string {
+	if x != nil {
+		return x.Attributes
+	}
+	return ""
+}
+
 type CreateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// username, display_name and email; the rest is set by the server and must be empty.
-	User          *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// username, display_name, email, roles and attributes; the rest is set by the server and must be empty.
+	User *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// 8 to 256 bytes; empty: the user cannot log in until SetPassword.
+	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -157,6 +177,13 @@ func (x *CreateRequest) GetUser() *User {
 		return x.User
 	}
 	return nil
+}
+
+func (x *CreateRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
 }
 
 type CreateResponse struct {
@@ -402,7 +429,7 @@ type UpdateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// user.username names the user.
 	User *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
-	// Any of display_name, email. Empty is an error.
+	// Any of display_name, email, attributes. Empty is an error.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -584,11 +611,824 @@ func (x *DisableResponse) GetUser() *User {
 	return nil
 }
 
+type GetSelfRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSelfRequest) Reset() {
+	*x = GetSelfRequest{}
+	mi := &file_users_v1_users_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSelfRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSelfRequest) ProtoMessage() {}
+
+func (x *GetSelfRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSelfRequest.ProtoReflect.Descriptor instead.
+func (*GetSelfRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{11}
+}
+
+type GetSelfResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	User  *User                  `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// The roles that the token carries, with all that they include and this server knows.
+	Roles []string `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
+	// The SPIFFE ID of the calling workload, and the roles of this server that it holds.
+	Workload      string   `protobuf:"bytes,3,opt,name=workload,proto3" json:"workload,omitempty"`
+	WorkloadRoles []string `protobuf:"bytes,4,rep,name=workload_roles,json=workloadRoles,proto3" json:"workload_roles,omitempty"`
+	// The workload that the user logged in through.
+	LoggedInThrough string                 `protobuf:"bytes,5,opt,name=logged_in_through,json=loggedInThrough,proto3" json:"logged_in_through,omitempty"`
+	AuthTime        *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=auth_time,json=authTime,proto3" json:"auth_time,omitempty"`
+	TokenExpires    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=token_expires,json=tokenExpires,proto3" json:"token_expires,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *GetSelfResponse) Reset() {
+	*x = GetSelfResponse{}
+	mi := &file_users_v1_users_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSelfResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSelfResponse) ProtoMessage() {}
+
+func (x *GetSelfResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSelfResponse.ProtoReflect.Descriptor instead.
+func (*GetSelfResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *GetSelfResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+func (x *GetSelfResponse) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *GetSelfResponse) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *GetSelfResponse) GetWorkloadRoles() []string {
+	if x != nil {
+		return x.WorkloadRoles
+	}
+	return nil
+}
+
+func (x *GetSelfResponse) GetLoggedInThrough() string {
+	if x != nil {
+		return x.LoggedInThrough
+	}
+	return ""
+}
+
+func (x *GetSelfResponse) GetAuthTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AuthTime
+	}
+	return nil
+}
+
+func (x *GetSelfResponse) GetTokenExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TokenExpires
+	}
+	return nil
+}
+
+type SetRolesRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Username string                 `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
+	// All that the user is to hold, 64 at most.
+	Roles         []string `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetRolesRequest) Reset() {
+	*x = SetRolesRequest{}
+	mi := &file_users_v1_users_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetRolesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetRolesRequest) ProtoMessage() {}
+
+func (x *SetRolesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetRolesRequest.ProtoReflect.Descriptor instead.
+func (*SetRolesRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SetRolesRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *SetRolesRequest) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+type SetRolesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          *User                  `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetRolesResponse) Reset() {
+	*x = SetRolesResponse{}
+	mi := &file_users_v1_users_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetRolesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetRolesResponse) ProtoMessage() {}
+
+func (x *SetRolesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetRolesResponse.ProtoReflect.Descriptor instead.
+func (*SetRolesResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SetRolesResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+type SetPasswordRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Username string                 `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
+	// 8 to 256 bytes.
+	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPasswordRequest) Reset() {
+	*x = SetPasswordRequest{}
+	mi := &file_users_v1_users_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPasswordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPasswordRequest) ProtoMessage() {}
+
+func (x *SetPasswordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPasswordRequest.ProtoReflect.Descriptor instead.
+func (*SetPasswordRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SetPasswordRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *SetPasswordRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+type SetPasswordResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPasswordResponse) Reset() {
+	*x = SetPasswordResponse{}
+	mi := &file_users_v1_users_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPasswordResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPasswordResponse) ProtoMessage() {}
+
+func (x *SetPasswordResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPasswordResponse.ProtoReflect.Descriptor instead.
+func (*SetPasswordResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{16}
+}
+
+type VerifyPasswordRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Username      string                 `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
+	Password      string                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyPasswordRequest) Reset() {
+	*x = VerifyPasswordRequest{}
+	mi := &file_users_v1_users_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyPasswordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyPasswordRequest) ProtoMessage() {}
+
+func (x *VerifyPasswordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyPasswordRequest.ProtoReflect.Descriptor instead.
+func (*VerifyPasswordRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *VerifyPasswordRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *VerifyPasswordRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+type VerifyPasswordResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subject       *TokenSubject          `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyPasswordResponse) Reset() {
+	*x = VerifyPasswordResponse{}
+	mi := &file_users_v1_users_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyPasswordResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyPasswordResponse) ProtoMessage() {}
+
+func (x *VerifyPasswordResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyPasswordResponse.ProtoReflect.Descriptor instead.
+func (*VerifyPasswordResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *VerifyPasswordResponse) GetSubject() *TokenSubject {
+	if x != nil {
+		return x.Subject
+	}
+	return nil
+}
+
+type GetTokenSubjectRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Username      string                 `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTokenSubjectRequest) Reset() {
+	*x = GetTokenSubjectRequest{}
+	mi := &file_users_v1_users_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTokenSubjectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTokenSubjectRequest) ProtoMessage() {}
+
+func (x *GetTokenSubjectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTokenSubjectRequest.ProtoReflect.Descriptor instead.
+func (*GetTokenSubjectRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *GetTokenSubjectRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+type GetTokenSubjectResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subject       *TokenSubject          `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTokenSubjectResponse) Reset() {
+	*x = GetTokenSubjectResponse{}
+	mi := &file_users_v1_users_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTokenSubjectResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTokenSubjectResponse) ProtoMessage() {}
+
+func (x *GetTokenSubjectResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTokenSubjectResponse.ProtoReflect.Descriptor instead.
+func (*GetTokenSubjectResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *GetTokenSubjectResponse) GetSubject() *TokenSubject {
+	if x != nil {
+		return x.Subject
+	}
+	return nil
+}
+
+// TokenSubject is what a token says of a user.
+type TokenSubject struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Username string                 `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
+	Roles    []string               `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
+	// Tokens of a lower generation are refused. 0 to 2^53-1.
+	Generation int64 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	// JSON; empty for none.
+	Attributes string `protobuf:"bytes,4,opt,name=attributes,proto3" json:"attributes,omitempty"`
+	Disabled   bool   `protobuf:"varint,5,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	// Sessions that began at a lower generation are over: a new password and RaiseTokenGeneration end them, SetRoles does not.
+	SessionGeneration int64 `protobuf:"varint,6,opt,name=session_generation,json=sessionGeneration,proto3" json:"session_generation,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *TokenSubject) Reset() {
+	*x = TokenSubject{}
+	mi := &file_users_v1_users_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenSubject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenSubject) ProtoMessage() {}
+
+func (x *TokenSubject) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenSubject.ProtoReflect.Descriptor instead.
+func (*TokenSubject) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *TokenSubject) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *TokenSubject) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *TokenSubject) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *TokenSubject) GetAttributes() string {
+	if x != nil {
+		return x.Attributes
+	}
+	return ""
+}
+
+func (x *TokenSubject) GetDisabled() bool {
+	if x != nil {
+		return x.Disabled
+	}
+	return false
+}
+
+func (x *TokenSubject) GetSessionGeneration() int64 {
+	if x != nil {
+		return x.SessionGeneration
+	}
+	return 0
+}
+
+type RaiseTokenGenerationRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Username string                 `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
+	// The generation that is to end. If the user's is higher already, nothing happens.
+	Generation    int64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RaiseTokenGenerationRequest) Reset() {
+	*x = RaiseTokenGenerationRequest{}
+	mi := &file_users_v1_users_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaiseTokenGenerationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaiseTokenGenerationRequest) ProtoMessage() {}
+
+func (x *RaiseTokenGenerationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaiseTokenGenerationRequest.ProtoReflect.Descriptor instead.
+func (*RaiseTokenGenerationRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RaiseTokenGenerationRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *RaiseTokenGenerationRequest) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+type RaiseTokenGenerationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The generation that holds now.
+	Generation    int64 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RaiseTokenGenerationResponse) Reset() {
+	*x = RaiseTokenGenerationResponse{}
+	mi := &file_users_v1_users_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaiseTokenGenerationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaiseTokenGenerationResponse) ProtoMessage() {}
+
+func (x *RaiseTokenGenerationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaiseTokenGenerationResponse.ProtoReflect.Descriptor instead.
+func (*RaiseTokenGenerationResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RaiseTokenGenerationResponse) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+type WatchTokenGenerationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sequence number of an earlier answer of the same epoch.
+	AfterSequence int64 `protobuf:"varint,1,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
+	// Of the earlier answer. Empty, or one that this database does not have: everything of the last hour is sent.
+	Epoch         string `protobuf:"bytes,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchTokenGenerationsRequest) Reset() {
+	*x = WatchTokenGenerationsRequest{}
+	mi := &file_users_v1_users_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchTokenGenerationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchTokenGenerationsRequest) ProtoMessage() {}
+
+func (x *WatchTokenGenerationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchTokenGenerationsRequest.ProtoReflect.Descriptor instead.
+func (*WatchTokenGenerationsRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *WatchTokenGenerationsRequest) GetAfterSequence() int64 {
+	if x != nil {
+		return x.AfterSequence
+	}
+	return 0
+}
+
+func (x *WatchTokenGenerationsRequest) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
+type WatchTokenGenerationsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the database; a restored one has another.
+	Epoch string `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Grows with each raise.
+	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Empty in the message that says: what was raised before has been sent, what follows is new. It is sent again every five
+	// seconds, as a sign of life.
+	Username      string `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	Generation    int64  `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchTokenGenerationsResponse) Reset() {
+	*x = WatchTokenGenerationsResponse{}
+	mi := &file_users_v1_users_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchTokenGenerationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchTokenGenerationsResponse) ProtoMessage() {}
+
+func (x *WatchTokenGenerationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchTokenGenerationsResponse.ProtoReflect.Descriptor instead.
+func (*WatchTokenGenerationsResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *WatchTokenGenerationsResponse) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
+func (x *WatchTokenGenerationsResponse) GetSequence() int64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *WatchTokenGenerationsResponse) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *WatchTokenGenerationsResponse) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
 var File_users_v1_users_proto protoreflect.FileDescriptor
 
 const file_users_v1_users_proto_rawDesc = "" +
 	"\n" +
-	"\x14users/v1/users.proto\x12\busers.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18rolecall/v1/access.proto\"\xf1\x01\n" +
+	"\x14users/v1/users.proto\x12\busers.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18rolecall/v1/access.proto\"\xa7\x02\n" +
 	"\x04User\x12\x1a\n" +
 	"\busername\x18\x01 \x01(\tR\busername\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12\x14\n" +
@@ -597,9 +1437,14 @@ const file_users_v1_users_proto_rawDesc = "" +
 	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\"3\n" +
+	"updateTime\x12\x14\n" +
+	"\x05roles\x18\a \x03(\tR\x05roles\x12\x1e\n" +
+	"\n" +
+	"attributes\x18\b \x01(\tR\n" +
+	"attributes\"T\n" +
 	"\rCreateRequest\x12\"\n" +
-	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"4\n" +
+	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\x12\x1f\n" +
+	"\bpassword\x18\x02 \x01(\tB\x03\x80\x01\x01R\bpassword\"4\n" +
 	"\x0eCreateResponse\x12\"\n" +
 	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"(\n" +
 	"\n" +
@@ -623,15 +1468,81 @@ const file_users_v1_users_proto_rawDesc = "" +
 	"\x0eDisableRequest\x12\x1a\n" +
 	"\busername\x18\x01 \x01(\tR\busername\"5\n" +
 	"\x0fDisableResponse\x12\"\n" +
-	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user2\xf6\x03\n" +
+	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"\x10\n" +
+	"\x0eGetSelfRequest\"\xb4\x02\n" +
+	"\x0fGetSelfResponse\x12\"\n" +
+	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\x12\x14\n" +
+	"\x05roles\x18\x02 \x03(\tR\x05roles\x12\x1a\n" +
+	"\bworkload\x18\x03 \x01(\tR\bworkload\x12%\n" +
+	"\x0eworkload_roles\x18\x04 \x03(\tR\rworkloadRoles\x12*\n" +
+	"\x11logged_in_through\x18\x05 \x01(\tR\x0floggedInThrough\x127\n" +
+	"\tauth_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bauthTime\x12?\n" +
+	"\rtoken_expires\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\ftokenExpires\"C\n" +
+	"\x0fSetRolesRequest\x12\x1a\n" +
+	"\busername\x18\x01 \x01(\tR\busername\x12\x14\n" +
+	"\x05roles\x18\x02 \x03(\tR\x05roles\"6\n" +
+	"\x10SetRolesResponse\x12\"\n" +
+	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"Q\n" +
+	"\x12SetPasswordRequest\x12\x1a\n" +
+	"\busername\x18\x01 \x01(\tR\busername\x12\x1f\n" +
+	"\bpassword\x18\x02 \x01(\tB\x03\x80\x01\x01R\bpassword\"\x15\n" +
+	"\x13SetPasswordResponse\"T\n" +
+	"\x15VerifyPasswordRequest\x12\x1a\n" +
+	"\busername\x18\x01 \x01(\tR\busername\x12\x1f\n" +
+	"\bpassword\x18\x02 \x01(\tB\x03\x80\x01\x01R\bpassword\"J\n" +
+	"\x16VerifyPasswordResponse\x120\n" +
+	"\asubject\x18\x01 \x01(\v2\x16.users.v1.TokenSubjectR\asubject\"4\n" +
+	"\x16GetTokenSubjectRequest\x12\x1a\n" +
+	"\busername\x18\x01 \x01(\tR\busername\"K\n" +
+	"\x17GetTokenSubjectResponse\x120\n" +
+	"\asubject\x18\x01 \x01(\v2\x16.users.v1.TokenSubjectR\asubject\"\xcb\x01\n" +
+	"\fTokenSubject\x12\x1a\n" +
+	"\busername\x18\x01 \x01(\tR\busername\x12\x14\n" +
+	"\x05roles\x18\x02 \x03(\tR\x05roles\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\x03R\n" +
+	"generation\x12\x1e\n" +
+	"\n" +
+	"attributes\x18\x04 \x01(\tR\n" +
+	"attributes\x12\x1a\n" +
+	"\bdisabled\x18\x05 \x01(\bR\bdisabled\x12-\n" +
+	"\x12session_generation\x18\x06 \x01(\x03R\x11sessionGeneration\"Y\n" +
+	"\x1bRaiseTokenGenerationRequest\x12\x1a\n" +
+	"\busername\x18\x01 \x01(\tR\busername\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x03R\n" +
+	"generation\">\n" +
+	"\x1cRaiseTokenGenerationResponse\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x03R\n" +
+	"generation\"[\n" +
+	"\x1cWatchTokenGenerationsRequest\x12%\n" +
+	"\x0eafter_sequence\x18\x01 \x01(\x03R\rafterSequence\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\tR\x05epoch\"\x8d\x01\n" +
+	"\x1dWatchTokenGenerationsResponse\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x04 \x01(\x03R\n" +
+	"generation2\xcd\n" +
+	"\n" +
 	"\fUsersService\x12L\n" +
 	"\x06Create\x12\x17.users.v1.CreateRequest\x1a\x18.users.v1.CreateResponse\"\x0f\xb2\x9a3\vusers.admin\x12G\n" +
 	"\x03Get\x12\x14.users.v1.GetRequest\x1a\x15.users.v1.GetResponse\"\x13\xb2\x9a3\fusers.reader\x90\x02\x01\x12J\n" +
 	"\x04List\x12\x15.users.v1.ListRequest\x1a\x16.users.v1.ListResponse\"\x13\xb2\x9a3\fusers.reader\x90\x02\x01\x12L\n" +
-	"\x06Update\x12\x17.users.v1.UpdateRequest\x1a\x18.users.v1.UpdateResponse\"\x0f\xb2\x9a3\vusers.admin\x12R\n" +
-	"\aDisable\x12\x18.users.v1.DisableRequest\x1a\x19.users.v1.DisableResponse\"\x12\xb2\x9a3\vusers.admin\x90\x02\x02\x1aa\xe2\x9a3\x1b\n" +
+	"\x06Update\x12\x17.users.v1.UpdateRequest\x1a\x18.users.v1.UpdateResponse\"\x0f\xb2\x9a3\vusers.admin\x12K\n" +
+	"\aGetSelf\x12\x18.users.v1.GetSelfRequest\x1a\x19.users.v1.GetSelfResponse\"\v\xb8\x9a3\x01Ț3\x01\x90\x02\x01\x12U\n" +
+	"\bSetRoles\x12\x19.users.v1.SetRolesRequest\x1a\x1a.users.v1.SetRolesResponse\"\x12\xb2\x9a3\vusers.admin\x90\x02\x02\x12^\n" +
+	"\vSetPassword\x12\x1c.users.v1.SetPasswordRequest\x1a\x1d.users.v1.SetPasswordResponse\"\x12\xb2\x9a3\vusers.admin\x90\x02\x02\x12g\n" +
+	"\x0eVerifyPassword\x12\x1f.users.v1.VerifyPasswordRequest\x1a .users.v1.VerifyPasswordResponse\"\x12\xb2\x9a3\x0eusers.verifier\x12m\n" +
+	"\x0fGetTokenSubject\x12 .users.v1.GetTokenSubjectRequest\x1a!.users.v1.GetTokenSubjectResponse\"\x15\xb2\x9a3\x0eusers.verifier\x90\x02\x01\x12|\n" +
+	"\x14RaiseTokenGeneration\x12%.users.v1.RaiseTokenGenerationRequest\x1a&.users.v1.RaiseTokenGenerationResponse\"\x15\xb2\x9a3\x0eusers.verifier\x90\x02\x02\x12\x81\x01\n" +
+	"\x15WatchTokenGenerations\x12&.users.v1.WatchTokenGenerationsRequest\x1a'.users.v1.WatchTokenGenerationsResponse\"\x15\xb2\x9a3\x0eusers.verifier\x90\x02\x010\x01\x12R\n" +
+	"\aDisable\x12\x18.users.v1.DisableRequest\x1a\x19.users.v1.DisableResponse\"\x12\xb2\x9a3\vusers.admin\x90\x02\x02\x1a\xd9\x01\xe2\x9a3\x1b\n" +
 	"\fusers.reader\x12\vRead users.\xe2\x9a3>\n" +
-	"\vusers.admin\x12!Create, change and disable users.\x1a\fusers.readerB+Z)example.com/rolecall/gen/users/v1;usersv1b\x06proto3"
+	"\vusers.admin\x12!Create, change and disable users.\x1a\fusers.reader\xe2\x9a3t\n" +
+	"\x0eusers.verifier\x12bVerify passwords, read what tokens carry, and raise token generations, as the tokens service does.B+Z)example.com/rolecall/gen/users/v1;usersv1b\x06proto3"
 
 var (
 	file_users_v1_users_proto_rawDescOnce sync.Once
@@ -645,48 +1556,83 @@ func file_users_v1_users_proto_rawDescGZIP() []byte {
 	return file_users_v1_users_proto_rawDescData
 }
 
-var file_users_v1_users_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_users_v1_users_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_users_v1_users_proto_goTypes = []any{
-	(*User)(nil),                  // 0: users.v1.User
-	(*CreateRequest)(nil),         // 1: users.v1.CreateRequest
-	(*CreateResponse)(nil),        // 2: users.v1.CreateResponse
-	(*GetRequest)(nil),            // 3: users.v1.GetRequest
-	(*GetResponse)(nil),           // 4: users.v1.GetResponse
-	(*ListRequest)(nil),           // 5: users.v1.ListRequest
-	(*ListResponse)(nil),          // 6: users.v1.ListResponse
-	(*UpdateRequest)(nil),         // 7: users.v1.UpdateRequest
-	(*UpdateResponse)(nil),        // 8: users.v1.UpdateResponse
-	(*DisableRequest)(nil),        // 9: users.v1.DisableRequest
-	(*DisableResponse)(nil),       // 10: users.v1.DisableResponse
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil), // 12: google.protobuf.FieldMask
+	(*User)(nil),                          // 0: users.v1.User
+	(*CreateRequest)(nil),                 // 1: users.v1.CreateRequest
+	(*CreateResponse)(nil),                // 2: users.v1.CreateResponse
+	(*GetRequest)(nil),                    // 3: users.v1.GetRequest
+	(*GetResponse)(nil),                   // 4: users.v1.GetResponse
+	(*ListRequest)(nil),                   // 5: users.v1.ListRequest
+	(*ListResponse)(nil),                  // 6: users.v1.ListResponse
+	(*UpdateRequest)(nil),                 // 7: users.v1.UpdateRequest
+	(*UpdateResponse)(nil),                // 8: users.v1.UpdateResponse
+	(*DisableRequest)(nil),                // 9: users.v1.DisableRequest
+	(*DisableResponse)(nil),               // 10: users.v1.DisableResponse
+	(*GetSelfRequest)(nil),                // 11: users.v1.GetSelfRequest
+	(*GetSelfResponse)(nil),               // 12: users.v1.GetSelfResponse
+	(*SetRolesRequest)(nil),               // 13: users.v1.SetRolesRequest
+	(*SetRolesResponse)(nil),              // 14: users.v1.SetRolesResponse
+	(*SetPasswordRequest)(nil),            // 15: users.v1.SetPasswordRequest
+	(*SetPasswordResponse)(nil),           // 16: users.v1.SetPasswordResponse
+	(*VerifyPasswordRequest)(nil),         // 17: users.v1.VerifyPasswordRequest
+	(*VerifyPasswordResponse)(nil),        // 18: users.v1.VerifyPasswordResponse
+	(*GetTokenSubjectRequest)(nil),        // 19: users.v1.GetTokenSubjectRequest
+	(*GetTokenSubjectResponse)(nil),       // 20: users.v1.GetTokenSubjectResponse
+	(*TokenSubject)(nil),                  // 21: users.v1.TokenSubject
+	(*RaiseTokenGenerationRequest)(nil),   // 22: users.v1.RaiseTokenGenerationRequest
+	(*RaiseTokenGenerationResponse)(nil),  // 23: users.v1.RaiseTokenGenerationResponse
+	(*WatchTokenGenerationsRequest)(nil),  // 24: users.v1.WatchTokenGenerationsRequest
+	(*WatchTokenGenerationsResponse)(nil), // 25: users.v1.WatchTokenGenerationsResponse
+	(*timestamppb.Timestamp)(nil),         // 26: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),         // 27: google.protobuf.FieldMask
 }
 var file_users_v1_users_proto_depIdxs = []int32{
-	11, // 0: users.v1.User.create_time:type_name -> google.protobuf.Timestamp
-	11, // 1: users.v1.User.update_time:type_name -> google.protobuf.Timestamp
+	26, // 0: users.v1.User.create_time:type_name -> google.protobuf.Timestamp
+	26, // 1: users.v1.User.update_time:type_name -> google.protobuf.Timestamp
 	0,  // 2: users.v1.CreateRequest.user:type_name -> users.v1.User
 	0,  // 3: users.v1.CreateResponse.user:type_name -> users.v1.User
 	0,  // 4: users.v1.GetResponse.user:type_name -> users.v1.User
 	0,  // 5: users.v1.ListResponse.users:type_name -> users.v1.User
 	0,  // 6: users.v1.UpdateRequest.user:type_name -> users.v1.User
-	12, // 7: users.v1.UpdateRequest.update_mask:type_name -> google.protobuf.FieldMask
+	27, // 7: users.v1.UpdateRequest.update_mask:type_name -> google.protobuf.FieldMask
 	0,  // 8: users.v1.UpdateResponse.user:type_name -> users.v1.User
 	0,  // 9: users.v1.DisableResponse.user:type_name -> users.v1.User
-	1,  // 10: users.v1.UsersService.Create:input_type -> users.v1.CreateRequest
-	3,  // 11: users.v1.UsersService.Get:input_type -> users.v1.GetRequest
-	5,  // 12: users.v1.UsersService.List:input_type -> users.v1.ListRequest
-	7,  // 13: users.v1.UsersService.Update:input_type -> users.v1.UpdateRequest
-	9,  // 14: users.v1.UsersService.Disable:input_type -> users.v1.DisableRequest
-	2,  // 15: users.v1.UsersService.Create:output_type -> users.v1.CreateResponse
-	4,  // 16: users.v1.UsersService.Get:output_type -> users.v1.GetResponse
-	6,  // 17: users.v1.UsersService.List:output_type -> users.v1.ListResponse
-	8,  // 18: users.v1.UsersService.Update:output_type -> users.v1.UpdateResponse
-	10, // 19: users.v1.UsersService.Disable:output_type -> users.v1.DisableResponse
-	15, // [15:20] is the sub-list for method output_type
-	10, // [10:15] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	0,  // 10: users.v1.GetSelfResponse.user:type_name -> users.v1.User
+	26, // 11: users.v1.GetSelfResponse.auth_time:type_name -> google.protobuf.Timestamp
+	26, // 12: users.v1.GetSelfResponse.token_expires:type_name -> google.protobuf.Timestamp
+	0,  // 13: users.v1.SetRolesResponse.user:type_name -> users.v1.User
+	21, // 14: users.v1.VerifyPasswordResponse.subject:type_name -> users.v1.TokenSubject
+	21, // 15: users.v1.GetTokenSubjectResponse.subject:type_name -> users.v1.TokenSubject
+	1,  // 16: users.v1.UsersService.Create:input_type -> users.v1.CreateRequest
+	3,  // 17: users.v1.UsersService.Get:input_type -> users.v1.GetRequest
+	5,  // 18: users.v1.UsersService.List:input_type -> users.v1.ListRequest
+	7,  // 19: users.v1.UsersService.Update:input_type -> users.v1.UpdateRequest
+	11, // 20: users.v1.UsersService.GetSelf:input_type -> users.v1.GetSelfRequest
+	13, // 21: users.v1.UsersService.SetRoles:input_type -> users.v1.SetRolesRequest
+	15, // 22: users.v1.UsersService.SetPassword:input_type -> users.v1.SetPasswordRequest
+	17, // 23: users.v1.UsersService.VerifyPassword:input_type -> users.v1.VerifyPasswordRequest
+	19, // 24: users.v1.UsersService.GetTokenSubject:input_type -> users.v1.GetTokenSubjectRequest
+	22, // 25: users.v1.UsersService.RaiseTokenGeneration:input_type -> users.v1.RaiseTokenGenerationRequest
+	24, // 26: users.v1.UsersService.WatchTokenGenerations:input_type -> users.v1.WatchTokenGenerationsRequest
+	9,  // 27: users.v1.UsersService.Disable:input_type -> users.v1.DisableRequest
+	2,  // 28: users.v1.UsersService.Create:output_type -> users.v1.CreateResponse
+	4,  // 29: users.v1.UsersService.Get:output_type -> users.v1.GetResponse
+	6,  // 30: users.v1.UsersService.List:output_type -> users.v1.ListResponse
+	8,  // 31: users.v1.UsersService.Update:output_type -> users.v1.UpdateResponse
+	12, // 32: users.v1.UsersService.GetSelf:output_type -> users.v1.GetSelfResponse
+	14, // 33: users.v1.UsersService.SetRoles:output_type -> users.v1.SetRolesResponse
+	16, // 34: users.v1.UsersService.SetPassword:output_type -> users.v1.SetPasswordResponse
+	18, // 35: users.v1.UsersService.VerifyPassword:output_type -> users.v1.VerifyPasswordResponse
+	20, // 36: users.v1.UsersService.GetTokenSubject:output_type -> users.v1.GetTokenSubjectResponse
+	23, // 37: users.v1.UsersService.RaiseTokenGeneration:output_type -> users.v1.RaiseTokenGenerationResponse
+	25, // 38: users.v1.UsersService.WatchTokenGenerations:output_type -> users.v1.WatchTokenGenerationsResponse
+	10, // 39: users.v1.UsersService.Disable:output_type -> users.v1.DisableResponse
+	28, // [28:40] is the sub-list for method output_type
+	16, // [16:28] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_users_v1_users_proto_init() }
@@ -700,7 +1646,7 @@ func file_users_v1_users_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_users_v1_users_proto_rawDesc), len(file_users_v1_users_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,11 +21,18 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	UsersService_Create_FullMethodName  = "/users.v1.UsersService/Create"
-	UsersService_Get_FullMethodName     = "/users.v1.UsersService/Get"
-	UsersService_List_FullMethodName    = "/users.v1.UsersService/List"
-	UsersService_Update_FullMethodName  = "/users.v1.UsersService/Update"
-	UsersService_Disable_FullMethodName = "/users.v1.UsersService/Disable"
+	UsersService_Create_FullMethodName                = "/users.v1.UsersService/Create"
+	UsersService_Get_FullMethodName                   = "/users.v1.UsersService/Get"
+	UsersService_List_FullMethodName                  = "/users.v1.UsersService/List"
+	UsersService_Update_FullMethodName                = "/users.v1.UsersService/Update"
+	UsersService_GetSelf_FullMethodName               = "/users.v1.UsersService/GetSelf"
+	UsersService_SetRoles_FullMethodName              = "/users.v1.UsersService/SetRoles"
+	UsersService_SetPassword_FullMethodName           = "/users.v1.UsersService/SetPassword"
+	UsersService_VerifyPassword_FullMethodName        = "/users.v1.UsersService/VerifyPassword"
+	UsersService_GetTokenSubject_FullMethodName       = "/users.v1.UsersService/GetTokenSubject"
+	UsersService_RaiseTokenGeneration_FullMethodName  = "/users.v1.UsersService/RaiseTokenGeneration"
+	UsersService_WatchTokenGenerations_FullMethodName = "/users.v1.UsersService/WatchTokenGenerations"
+	UsersService_Disable_FullMethodName               = "/users.v1.UsersService/Disable"
 )
 
 // UsersServiceClient is the client API for UsersService service.
@@ -34,7 +41,7 @@ const (
 //
 // UsersService keeps one row for each person.
 type UsersServiceClient interface {
-	// Create adds a user. ALREADY_EXISTS if the username is taken.
+	// Create adds a user, with a password if one is given. ALREADY_EXISTS if the username is taken.
 	Create(ctx context.Context, in *CreateRequest, opts ...grpc.CallOption) (*CreateResponse, error)
 	// Get reads one user.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
@@ -42,7 +49,27 @@ type UsersServiceClient interface {
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
 	// Update changes the fields that the mask names.
 	Update(ctx context.Context, in *UpdateRequest, opts ...grpc.CallOption) (*UpdateResponse, error)
-	// Disable takes a user out of use. It stays readable; nothing is deleted. Disabling twice is no error.
+	// GetSelf tells a user who she is: which roles her token carries, and through which workload she calls.
+	GetSelf(ctx context.Context, in *GetSelfRequest, opts ...grpc.CallOption) (*GetSelfResponse, error)
+	// SetRoles replaces the roles that a user holds, and raises the token generation: tokens given out before are refused
+	// within a second.
+	SetRoles(ctx context.Context, in *SetRolesRequest, opts ...grpc.CallOption) (*SetRolesResponse, error)
+	// SetPassword replaces a user's password, and raises the token generation; sessions that began before are over.
+	SetPassword(ctx context.Context, in *SetPasswordRequest, opts ...grpc.CallOption) (*SetPasswordResponse, error)
+	// VerifyPassword tells whether a password is the user's, and what a token of hers is to carry. UNAUTHENTICATED for a wrong
+	// password, an unknown user and a disabled one alike, after the same work.
+	VerifyPassword(ctx context.Context, in *VerifyPasswordRequest, opts ...grpc.CallOption) (*VerifyPasswordResponse, error)
+	// GetTokenSubject reads what a token of a user is to carry now. NOT_FOUND for an unknown user; a disabled one is answered
+	// as such.
+	GetTokenSubject(ctx context.Context, in *GetTokenSubjectRequest, opts ...grpc.CallOption) (*GetTokenSubjectResponse, error)
+	// RaiseTokenGeneration ends all tokens and sessions of a user that were given out so far. Asked again with the same
+	// generation it changes nothing.
+	RaiseTokenGeneration(ctx context.Context, in *RaiseTokenGenerationRequest, opts ...grpc.CallOption) (*RaiseTokenGenerationResponse, error)
+	// WatchTokenGenerations sends every generation that was raised within the last hour, or after the sequence number that is
+	// given, and then each as it is raised.
+	WatchTokenGenerations(ctx context.Context, in *WatchTokenGenerationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchTokenGenerationsResponse], error)
+	// Disable takes a user out of use, and raises the token generation. It stays readable; nothing is deleted. Disabling twice
+	// is no error.
 	Disable(ctx context.Context, in *DisableRequest, opts ...grpc.CallOption) (*DisableResponse, error)
 }
 
@@ -94,6 +121,85 @@ func (c *usersServiceClient) Update(ctx context.Context, in *UpdateRequest, opts
 	return out, nil
 }
 
+func (c *usersServiceClient) GetSelf(ctx context.Context, in *GetSelfRequest, opts ...grpc.CallOption) (*GetSelfResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSelfResponse)
+	err := c.cc.Invoke(ctx, UsersService_GetSelf_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *usersServiceClient) SetRoles(ctx context.Context, in *SetRolesRequest, opts ...grpc.CallOption) (*SetRolesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetRolesResponse)
+	err := c.cc.Invoke(ctx, UsersService_SetRoles_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *usersServiceClient) SetPassword(ctx context.Context, in *SetPasswordRequest, opts ...grpc.CallOption) (*SetPasswordResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetPasswordResponse)
+	err := c.cc.Invoke(ctx, UsersService_SetPassword_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *usersServiceClient) VerifyPassword(ctx context.Context, in *VerifyPasswordRequest, opts ...grpc.CallOption) (*VerifyPasswordResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifyPasswordResponse)
+	err := c.cc.Invoke(ctx, UsersService_VerifyPassword_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *usersServiceClient) GetTokenSubject(ctx context.Context, in *GetTokenSubjectRequest, opts ...grpc.CallOption) (*GetTokenSubjectResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetTokenSubjectResponse)
+	err := c.cc.Invoke(ctx, UsersService_GetTokenSubject_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *usersServiceClient) RaiseTokenGeneration(ctx context.Context, in *RaiseTokenGenerationRequest, opts ...grpc.CallOption) (*RaiseTokenGenerationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RaiseTokenGenerationResponse)
+	err := c.cc.Invoke(ctx, UsersService_RaiseTokenGeneration_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *usersServiceClient) WatchTokenGenerations(ctx context.Context, in *WatchTokenGenerationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchTokenGenerationsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &UsersService_ServiceDesc.Streams[0], UsersService_WatchTokenGenerations_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchTokenGenerationsRequest, WatchTokenGenerationsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type UsersService_WatchTokenGenerationsClient = grpc.ServerStreamingClient[WatchTokenGenerationsResponse]
+
 func (c *usersServiceClient) Disable(ctx context.Context, in *DisableRequest, opts ...grpc.CallOption) (*DisableResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DisableResponse)
@@ -110,7 +216,7 @@ func (c *usersServiceClient) Disable(ctx context.Context, in *DisableRequest, op
 //
 // UsersService keeps one row for each person.
 type UsersServiceServer interface {
-	// Create adds a user. ALREADY_EXISTS if the username is taken.
+	// Create adds a user, with a password if one is given. ALREADY_EXISTS if the username is taken.
 	Create(context.Context, *CreateRequest) (*CreateResponse, error)
 	// Get reads one user.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
@@ -118,7 +224,27 @@ type UsersServiceServer interface {
 	List(context.Context, *ListRequest) (*ListResponse, error)
 	// Update changes the fields that the mask names.
 	Update(context.Context, *UpdateRequest) (*UpdateResponse, error)
-	// Disable takes a user out of use. It stays readable; nothing is deleted. Disabling twice is no error.
+	// GetSelf tells a user who she is: which roles her token carries, and through which workload she calls.
+	GetSelf(context.Context, *GetSelfRequest) (*GetSelfResponse, error)
+	// SetRoles replaces the roles that a user holds, and raises the token generation: tokens given out before are refused
+	// within a second.
+	SetRoles(context.Context, *SetRolesRequest) (*SetRolesResponse, error)
+	// SetPassword replaces a user's password, and raises the token generation; sessions that began before are over.
+	SetPassword(context.Context, *SetPasswordRequest) (*SetPasswordResponse, error)
+	// VerifyPassword tells whether a password is the user's, and what a token of hers is to carry. UNAUTHENTICATED for a wrong
+	// password, an unknown user and a disabled one alike, after the same work.
+	VerifyPassword(context.Context, *VerifyPasswordRequest) (*VerifyPasswordResponse, error)
+	// GetTokenSubject reads what a token of a user is to carry now. NOT_FOUND for an unknown user; a disabled one is answered
+	// as such.
+	GetTokenSubject(context.Context, *GetTokenSubjectRequest) (*GetTokenSubjectResponse, error)
+	// RaiseTokenGeneration ends all tokens and sessions of a user that were given out so far. Asked again with the same
+	// generation it changes nothing.
+	RaiseTokenGeneration(context.Context, *RaiseTokenGenerationRequest) (*RaiseTokenGenerationResponse, error)
+	// WatchTokenGenerations sends every generation that was raised within the last hour, or after the sequence number that is
+	// given, and then each as it is raised.
+	WatchTokenGenerations(*WatchTokenGenerationsRequest, grpc.ServerStreamingServer[WatchTokenGenerationsResponse]) error
+	// Disable takes a user out of use, and raises the token generation. It stays readable; nothing is deleted. Disabling twice
+	// is no error.
 	Disable(context.Context, *DisableRequest) (*DisableResponse, error)
 	mustEmbedUnimplementedUsersServiceServer()
 }
@@ -141,6 +267,27 @@ func (UnimplementedUsersServiceServer) List(context.Context, *ListRequest) (*Lis
 }
 func (UnimplementedUsersServiceServer) Update(context.Context, *UpdateRequest) (*UpdateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Update not implemented")
+}
+func (UnimplementedUsersServiceServer) GetSelf(context.Context, *GetSelfRequest) (*GetSelfResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSelf not implemented")
+}
+func (UnimplementedUsersServiceServer) SetRoles(context.Context, *SetRolesRequest) (*SetRolesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetRoles not implemented")
+}
+func (UnimplementedUsersServiceServer) SetPassword(context.Context, *SetPasswordRequest) (*SetPasswordResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetPassword not implemented")
+}
+func (UnimplementedUsersServiceServer) VerifyPassword(context.Context, *VerifyPasswordRequest) (*VerifyPasswordResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VerifyPassword not implemented")
+}
+func (UnimplementedUsersServiceServer) GetTokenSubject(context.Context, *GetTokenSubjectRequest) (*GetTokenSubjectResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetTokenSubject not implemented")
+}
+func (UnimplementedUsersServiceServer) RaiseTokenGeneration(context.Context, *RaiseTokenGenerationRequest) (*RaiseTokenGenerationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RaiseTokenGeneration not implemented")
+}
+func (UnimplementedUsersServiceServer) WatchTokenGenerations(*WatchTokenGenerationsRequest, grpc.ServerStreamingServer[WatchTokenGenerationsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchTokenGenerations not implemented")
 }
 func (UnimplementedUsersServiceServer) Disable(context.Context, *DisableRequest) (*DisableResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Disable not implemented")
@@ -238,6 +385,125 @@ func _UsersService_Update_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _UsersService_GetSelf_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSelfRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UsersServiceServer).GetSelf(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UsersService_GetSelf_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UsersServiceServer).GetSelf(ctx, req.(*GetSelfRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UsersService_SetRoles_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetRolesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UsersServiceServer).SetRoles(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UsersService_SetRoles_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UsersServiceServer).SetRoles(ctx, req.(*SetRolesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UsersService_SetPassword_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetPasswordRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UsersServiceServer).SetPassword(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UsersService_SetPassword_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UsersServiceServer).SetPassword(ctx, req.(*SetPasswordRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UsersService_VerifyPassword_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifyPasswordRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UsersServiceServer).VerifyPassword(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UsersService_VerifyPassword_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UsersServiceServer).VerifyPassword(ctx, req.(*VerifyPasswordRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UsersService_GetTokenSubject_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetTokenSubjectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UsersServiceServer).GetTokenSubject(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UsersService_GetTokenSubject_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UsersServiceServer).GetTokenSubject(ctx, req.(*GetTokenSubjectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UsersService_RaiseTokenGeneration_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RaiseTokenGenerationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UsersServiceServer).RaiseTokenGeneration(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UsersService_RaiseTokenGeneration_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UsersServiceServer).RaiseTokenGeneration(ctx, req.(*RaiseTokenGenerationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UsersService_WatchTokenGenerations_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchTokenGenerationsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(UsersServiceServer).WatchTokenGenerations(m, &grpc.GenericServerStream[WatchTokenGenerationsRequest, WatchTokenGenerationsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type UsersService_WatchTokenGenerationsServer = grpc.ServerStreamingServer[WatchTokenGenerationsResponse]
+
 func _UsersService_Disable_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DisableRequest)
 	if err := dec(in); err != nil {
@@ -280,10 +546,40 @@ var UsersService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _UsersService_Update_Handler,
 		},
 		{
+			MethodName: "GetSelf",
+			Handler:    _UsersService_GetSelf_Handler,
+		},
+		{
+			MethodName: "SetRoles",
+			Handler:    _UsersService_SetRoles_Handler,
+		},
+		{
+			MethodName: "SetPassword",
+			Handler:    _UsersService_SetPassword_Handler,
+		},
+		{
+			MethodName: "VerifyPassword",
+			Handler:    _UsersService_VerifyPassword_Handler,
+		},
+		{
+			MethodName: "GetTokenSubject",
+			Handler:    _UsersService_GetTokenSubject_Handler,
+		},
+		{
+			MethodName: "RaiseTokenGeneration",
+			Handler:    _UsersService_RaiseTokenGeneration_Handler,
+		},
+		{
 			MethodName: "Disable",
 			Handler:    _UsersService_Disable_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchTokenGenerations",
+			Handler:       _UsersService_WatchTokenGenerations_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "users/v1/users.proto",
 }

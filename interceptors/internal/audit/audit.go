@@ -28,18 +28,21 @@ type Record struct {
 	Event    string    // "call", "stream" for one that was looked at again while open, "handshake"
 	Method   string
 	Workload string // the verified SPIFFE ID; empty for a handshake that failed
-	Claimed  string // what a refused certificate said
-	Peer     net.Addr
-	Serial   string   // hex
-	Roles    []string // what was asked for
-	Missing  []string // what of it the workload does not hold
-	Narrowed bool     // the caller gave up roles for this call
-	Verdict  string
-	Reason   string
-	Detail   string
-	Policy   string // version of the bindings
-	Request  string
-	Trace    string
+	User     string // the verified user on whose behalf; empty for none
+	// UserIssuer is who vouches for the user, if that is not the mesh's own tokens service.
+	UserIssuer string
+	Claimed    string // what a refused certificate said
+	Peer       net.Addr
+	Serial     string   // hex
+	Roles      []string // what was asked for
+	Missing    []string // what of it the workload does not hold
+	Narrowed   bool     // the caller gave up roles for this call
+	Verdict    string
+	Reason     string
+	Detail     string
+	Policy     string // version of the bindings
+	Request    string
+	Trace      string
 }
 
 // Log hands records to a slog.Handler in a goroutine of its own. Safe for concurrent use.
@@ -119,7 +122,7 @@ func (l *Log) emit(r Record) {
 	out := slog.NewRecord(r.Time, level, "audit", 0)
 	out.AddAttrs(slog.String("event", r.Event), slog.String("verdict", r.Verdict))
 	for _, a := range []struct{ key, value string }{
-		{"reason", r.Reason}, {"method", r.Method}, {"workload", r.Workload}, {"claimed_id", r.Claimed},
+		{"reason", r.Reason}, {"method", r.Method}, {"workload", r.Workload}, {"user", r.User}, {"user_issuer", r.UserIssuer}, {"claimed_id", r.Claimed},
 		{"serial", r.Serial}, {"detail", r.Detail}, {"policy", r.Policy}, {"request_id", r.Request}, {"trace_id", r.Trace},
 	} {
 		if a.value != "" {

@@ -144,6 +144,7 @@ func (c *compiler) decide(full string, m *compiled) {
 		c.report(c.missing(full, m))
 	default:
 		m.method.Roles, m.method.AnyWorkload = m.annotations.roles, m.annotations.anyWorkload
+		m.method.Annotated = true
 		m.method.Conditions = m.annotations.conditions
 		m.method.Conditions.User = m.method.Conditions.User || len(m.method.Conditions.UserRoles) > 0
 		for _, name := range m.method.Roles {

@@ -27,6 +27,8 @@ type Method struct {
 	Need         Set      // the roles that a caller must hold, all of them; empty exactly when AnyWorkload
 	Roles        []string // the names of Need, sorted
 	AnyWorkload  bool     // any workload of the own trust domain may call
+	Annotated    bool     // the rule is an annotation's, and neither built in nor an Allow's
+	UserNeed     Set      // the roles of Conditions.UserRoles
 	ClientStream bool
 	ServerStream bool
 	Conditions   Conditions
@@ -111,6 +113,10 @@ func (c *compiler) table() *Table {
 		m.Need = newSet(len(names))
 		for _, name := range m.Roles {
 			m.Need.add(t.index[name])
+		}
+		m.UserNeed = newSet(len(names))
+		for _, name := range m.Conditions.UserRoles {
+			m.UserNeed.add(t.index[name])
 		}
 		t.methods[full] = &m
 		t.ordered = append(t.ordered, &m)

@@ -1,0 +1,87 @@
+package rolecalltest
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"time"
+
+	"google.golang.org/grpc"
+
+	tokensv1 "example.com/rolecall/gen/tokens/v1"
+)
+
+// tokensService is what verifiers ask of Users.
+type tokensService struct {
+	tokensv1.UnimplementedTokensServiceServer
+	users *Users
+}
+
+// GetKeys implements the tokens service.
+func (s *tokensService) GetKeys(context.Context, *tokensv1.GetKeysRequest) (*tokensv1.GetKeysResponse, error) {
+	return &tokensv1.GetKeysResponse{Keys: s.users.keys()}, nil
+}
+
+// WatchRevocations implements the tokens service.
+func (s *tokensService) WatchRevocations(_ *tokensv1.WatchRevocationsRequest, stream grpc.ServerStreamingServer[tokensv1.WatchRevocationsResponse]) error {
+	u := s.users
+	beat := time.NewTicker(5 * time.Second)
+	defer beat.Stop()
+	sent := 0
+	say := func(m *tokensv1.WatchRevocationsResponse) error {
+		m.Epoch, m.Sequence = "test", int64(sent)
+		return stream.Send(m)
+	}
+	err := say(&tokensv1.WatchRevocationsResponse{Change: &tokensv1.WatchRevocationsResponse_Keys{Keys: s.users.keys()}})
+	for complete := false; err == nil; {
+		u.mu.Lock()
+		news, changed := u.raised[sent:], u.changed
+		u.mu.Unlock()
+		for _, m := range news {
+			if err := stream.Send(m); err != nil {
+				return err
+			}
+			sent++
+		}
+		if !complete {
+			complete, err = true, say(&tokensv1.WatchRevocationsResponse{Change: &tokensv1.WatchRevocationsResponse_SnapshotComplete{}})
+			continue
+		}
+		select {
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		case <-changed:
+		case <-beat.C:
+			err = say(&tokensv1.WatchRevocationsResponse{Change: &tokensv1.WatchRevocationsResponse_Heartbeat{}})
+		}
+	}
+	return err
+}
+
+// keys returns the public key under a signature of the tokens service's certificate.
+func (u *Users) keys() *tokensv1.SignedKeys {
+	svid, err := u.source.GetX509SVID()
+	if err != nil {
+		u.ca.t.Fatalf("certificate of the tokens service: %v", err)
+	}
+	point, err := u.key.PublicKey.Bytes() // 4, x, y
+	if err != nil {
+		u.ca.t.Fatalf("public key: %v", err)
+	}
+	text := base64.RawURLEncoding.EncodeToString
+	now := time.Now()
+	signed := &tokensv1.SignedKeys{Chain: chainOf(svid.Certificates), Jws: u.sign(svid.PrivateKey, "rolecall-keys+jwt", map[string]any{
+		"iss": svid.ID.String(), "iat": now.Unix(), "exp": now.Add(time.Hour).Unix(), "keys": []map[string]string{
+			{"kty": "EC", "crv": "P-256", "x": text(point[1:33]), "y": text(point[33:]), "kid": "test", "alg": "ES256", "use": "sig"},
+		},
+	})}
+	return signed
+}
+
+func chainOf(certs []*x509.Certificate) [][]byte {
+	var chain [][]byte
+	for _, cert := range certs {
+		chain = append(chain, cert.Raw)
+	}
+	return chain
+}
