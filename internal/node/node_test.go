@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"go.uber.org/goleak"
 	channelzv1 "google.golang.org/grpc/channelz/grpc_channelz_v1"
 	"google.golang.org/grpc/codes"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	usersv1 "example.com/rolecall/gen/users/v1"
+	"example.com/rolecall/interceptors/usertoken"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/node/nodetest"
 )
@@ -194,6 +196,13 @@ func TestRunRefusesToStart(t *testing.T) {
 			_, err := n.Dial("users")
 			return err
 		}, `no peer "users" (known: ledger): give --peer users=`},
+		"with a method that requires a user, without a tokens service": {func(*node.Config) {}, newSlow().setup, "requires_user"},
+		"with a tokens service of another trust domain": {func(cfg *node.Config) {
+			cfg.Tokens = &node.Peer{Target: "dns:///tokens:7444", ID: spiffeid.RequireFromString("spiffe://other.example/service/tokens")}
+		}, newSlow().setup, "other.example"},
+		"with a company's issuer without keys": {func(cfg *node.Config) {
+			cfg.Issuers = []usertoken.Issuer{{URL: "https://login.company.example", Audience: "https://api.company.example"}}
+		}, newSlow().setup, "JWKSFile"},
 		"with a method without a policy": {func(*node.Config) {}, func(_ context.Context, n *node.Node) error {
 			channelzv1.RegisterChannelzServer(n.Server, channelzv1.UnimplementedChannelzServer{})
 			return nil

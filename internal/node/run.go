@@ -13,6 +13,7 @@ import (
 
 	adminv1 "example.com/rolecall/gen/rolecall/admin/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/interceptors/usertoken"
 )
 
 // Run runs a service until ctx ends. It then refuses new calls, lets those in flight end within cfg.Grace, and returns nil.
@@ -47,7 +48,7 @@ func Run(ctx context.Context, cfg Config, setup func(ctx context.Context, n *Nod
 	if !cfg.ID.IsZero() && svid.ID != cfg.ID {
 		return fmt.Errorf("the own certificate is of %s, not of %s", svid.ID, cfg.ID)
 	}
-	n.ID = svid.ID
+	n.ID, n.source = svid.ID, source
 	n.Log = cfg.Log.With(slog.String("service", cfg.Name))
 	metrics, err := newMetrics()
 	if err != nil {
@@ -91,6 +92,13 @@ func (n *Node) guardOptions(m *metrics) []interceptors.Option {
 	}
 	if n.config.Audit != nil {
 		options = append(options, interceptors.Audit(n.config.Audit))
+	}
+	if tokens := n.config.Tokens; tokens != nil || len(n.config.Issuers) > 0 {
+		accepted := usertoken.Config{Others: n.config.Issuers}
+		if tokens != nil {
+			accepted.Target, accepted.Server = tokens.Target, tokens.ID
+		}
+		options = append(options, interceptors.With(usertoken.New(accepted)))
 	}
 	return options
 }

@@ -17,19 +17,13 @@ import (
 var (
 	errNoAccount  = errors.New("there is no such account")
 	errNoTransfer = errors.New("there is no such transfer")
-	errNotOwner   = errors.New("the caller does not own the paying account")
+	errNotOwner   = errors.New("the paying account belongs to somebody else than the caller, or the user on whose behalf the call is made")
 	errBelowZero  = errors.New("the paying account would go below zero")
 	errCurrency   = errors.New("the currency of the amount is not that of both accounts")
 	errOverflow   = errors.New("the balance would become larger than can be kept")
 )
 
 func noAccount(id string) error { return fmt.Errorf("%w: %s", errNoAccount, id) }
-
-// payer is who asks for a transfer, and whether accounts of others may pay.
-type payer struct {
-	id  string
-	any bool
-}
 
 // post makes all of the transfers or none, in one transaction, and returns them with the number of entries that each of
 // their accounts has now, or would have, beside an error. The error of one among several says which, counted from 1.
@@ -117,7 +111,7 @@ func (p *posting) add(m movement) error {
 		return noAccount(m.from)
 	case to == nil:
 		return noAccount(m.to)
-	case from.owner != p.by.id && !p.by.any:
+	case !p.by.owns(from) && !p.by.any:
 		return errNotOwner
 	case from.currency != m.currency || to.currency != m.currency:
 		return errCurrency
@@ -130,7 +124,7 @@ func (p *posting) add(m movement) error {
 	if err != nil {
 		return err
 	}
-	t := transfer{movement: m, id: id.String(), caller: p.by.id, created: p.now}
+	t := transfer{movement: m, id: id.String(), caller: p.by.workload, onBehalfOf: p.by.user, created: p.now}
 	p.made = append(p.made, t)
 	p.enter(from, t, -m.minorUnits)
 	p.enter(to, t, m.minorUnits)
@@ -149,7 +143,7 @@ func (p *posting) enter(a *account, t transfer, minorUnits int64) {
 func (p *posting) write(tx *store.Tx) error {
 	transfers := make([][]any, len(p.made))
 	for i, t := range p.made {
-		transfers[i] = []any{t.id, t.from, t.to, t.currency, t.minorUnits, t.note, t.caller, store.Micros(t.created)}
+		transfers[i] = []any{t.id, t.from, t.to, t.currency, t.minorUnits, t.note, t.caller, t.onBehalfOf, store.Micros(t.created)}
 	}
 	if err := tx.Insert("transfers ("+transferColumns+")", transfers); err != nil {
 		return err

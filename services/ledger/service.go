@@ -6,6 +6,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -58,14 +59,22 @@ func Setup(ctx context.Context, n *node.Node) error {
 	return nil
 }
 
-// OpenAccount opens an account with a balance of zero.
+// OpenAccount opens an account with a balance of zero. On behalf of a user who does not hold ledger.admin herself it is one of
+// her own that does not go below zero; else PERMISSION_DENIED with the reason USER_ROLE_REQUIRED.
 func (s *Service) OpenAccount(ctx context.Context, req *ledgerv1.OpenAccountRequest) (*ledgerv1.OpenAccountResponse, error) {
-	owner := req.GetOwner()
-	if owner == "" {
-		owner = interceptors.CallerFrom(ctx).ID().String()
+	by, err := payerOf(ctx)
+	if err != nil {
+		return nil, s.status(ctx, "open account", err)
 	}
+	owner := cmp.Or(req.GetOwner(), by.user, by.workload)
 	if err := checkOwner(owner); err != nil {
 		return nil, err
+	}
+	// The workload's ledger.admin is not lent to the user: without the role she gets an account of her own, with a bottom.
+	if by.user != "" && !by.any && (owner != by.user || req.GetAllowNegative()) {
+		if err := interceptors.CallerFrom(ctx).RequireUserRole(adminRole); err != nil {
+			return nil, err
+		}
 	}
 	if err := field.Currency("currency", req.GetCurrency()); err != nil {
 		return nil, err
@@ -96,8 +105,10 @@ func (s *Service) Transfer(ctx context.Context, req *ledgerv1.TransferRequest) (
 
 // post makes transfers for the caller, all or none, and tells those who watch the accounts.
 func (s *Service) post(ctx context.Context, moves []movement) ([]transfer, error) {
-	caller := interceptors.CallerFrom(ctx)
-	by := payer{id: caller.ID().String(), any: caller.HasRole(adminRole)}
+	by, err := payerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
 	made, counts, err := s.books.post(ctx, by, moves, s.now())
 	s.watchers.tell(counts, err)
 	return made, err
@@ -170,7 +181,7 @@ func (s *Service) status(ctx context.Context, doing string, err error) error {
 		code = codes.NotFound
 	case errors.Is(err, errNotOwner):
 		code = codes.PermissionDenied
-	case errors.Is(err, errBelowZero), errors.Is(err, errCurrency):
+	case errors.Is(err, errBelowZero), errors.Is(err, errCurrency), errors.Is(err, errUnverified):
 		code = codes.FailedPrecondition
 	case errors.Is(err, errOverflow):
 		code = codes.OutOfRange

@@ -36,14 +36,14 @@ type movement struct {
 // transfer is a row.
 type transfer struct {
 	movement
-	id, caller string
-	created    time.Time
+	id, caller, onBehalfOf string
+	created                time.Time
 }
 
 func (t transfer) message() *ledgerv1.TransferRecord {
 	return &ledgerv1.TransferRecord{
 		TransferId: t.id, FromAccount: t.from, ToAccount: t.to, Amount: money(t.currency, t.minorUnits),
-		Note: t.note, Caller: t.caller, CreateTime: timestamp(t.created),
+		Note: t.note, Caller: t.caller, User: t.onBehalfOf, CreateTime: timestamp(t.created),
 	}
 }
 
@@ -101,13 +101,13 @@ func (b books) account(ctx context.Context, id string) (account, error) {
 	return a, err
 }
 
-const transferColumns = "transfer_id, from_account, to_account, currency, minor_units, note, caller, created_us"
+const transferColumns = "transfer_id, from_account, to_account, currency, minor_units, note, caller, on_behalf_of, created_us"
 
 func (b books) transfer(ctx context.Context, id string) (transfer, error) {
 	var t transfer
 	var created int64
 	err := b.db.QueryRow(ctx, "SELECT "+transferColumns+" FROM transfers WHERE transfer_id = $1", id).
-		Scan(&t.id, &t.from, &t.to, &t.currency, &t.minorUnits, &t.note, &t.caller, &created)
+		Scan(&t.id, &t.from, &t.to, &t.currency, &t.minorUnits, &t.note, &t.caller, &t.onBehalfOf, &created)
 	if errors.Is(err, sql.ErrNoRows) {
 		return transfer{}, errNoTransfer
 	}

@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
-
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/internal/field"
@@ -15,15 +13,6 @@ import (
 
 // maxNote is how many characters the note of a transfer has at most.
 const maxNote = 200
-
-// checkOwner checks a SPIFFE ID. SPIFFE-ID §2.3: at most 2048 bytes.
-func checkOwner(owner string) error {
-	id, err := spiffeid.FromString(owner)
-	if err != nil || len(owner) > 2048 || id.Path() == "" {
-		return interceptors.InvalidField("owner", "must be a SPIFFE ID such as spiffe://mesh.local/service/orders")
-	}
-	return nil
-}
 
 // movementRequest is a TransferRequest or an ImportEntriesRequest.
 type movementRequest interface {

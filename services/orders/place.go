@@ -22,14 +22,15 @@ const (
 	outcomeTimeout = 5 * time.Second
 )
 
-// PlaceOrder checks the user, pays, and stores the outcome. From the payment on it no longer ends with the caller, who
+// PlaceOrder orders for the user on whose behalf the call is made, pays, and stores the outcome. Ledger is asked on her behalf
+// too, and checks that the paying account is hers. From the payment on it no longer ends with the caller, who
 // could otherwise leave money moved and the order PENDING.
 //
 // An unknown user is NOT_FOUND and a disabled one FAILED_PRECONDITION; nothing is stored then. An order that ledger
 // refused to pay is FAILED and answered without an error. If it is not known whether ledger paid, the order stays PENDING,
 // and the error says so and names it: DEADLINE_EXCEEDED if ledger took too long, else UNKNOWN.
 func (s *Service) PlaceOrder(ctx context.Context, req *ordersv1.PlaceOrderRequest) (*ordersv1.PlaceOrderResponse, error) {
-	o, err := newOrder(req)
+	o, err := newOrder(req, customer(ctx))
 	if err != nil {
 		return nil, err
 	}

@@ -27,12 +27,12 @@ func TestAnOrderIsPaidAndStored(t *testing.T) {
 			asked <- req
 			return paid(req)
 		})
-		placed, err := s.alice.PlaceOrder(nodetest.Context(t), request("dave"))
+		placed, err := s.alice.PlaceOrder(s.as(t, "dave"), request())
 		if err != nil {
 			t.Fatalf("place order: %v", err)
 		}
 		want := &ordersv1.Order{
-			OrderId: placed.GetOrder().GetOrderId(), Username: "dave", Item: "a book", Price: request("").GetPrice(),
+			OrderId: placed.GetOrder().GetOrderId(), Username: "dave", Item: "a book", Price: request().GetPrice(),
 			PayingAccount: "account-1", ReceivingAccount: "account-2",
 			State: ordersv1.Order_STATE_PAID, TransferId: "transfer-1", CreateTime: placed.GetOrder().GetCreateTime(),
 		}
@@ -40,7 +40,7 @@ func TestAnOrderIsPaidAndStored(t *testing.T) {
 			t.Errorf("placed (-want +got):\n%s", diff)
 		}
 		wantTransfer := &ledgerv1.TransferRequest{
-			FromAccount: "account-1", ToAccount: "account-2", Amount: request("").GetPrice(), Note: "order " + want.GetOrderId(),
+			FromAccount: "account-1", ToAccount: "account-2", Amount: request().GetPrice(), Note: "order " + want.GetOrderId(),
 		}
 		if diff := cmp.Diff(wantTransfer, <-asked, protocmp.Transform()); diff != "" {
 			t.Errorf("asked of ledger (-want +got):\n%s", diff)
@@ -74,7 +74,7 @@ func TestWhatBecomesOfAnOrderThatLedgerDoesNotPay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newShop(t, "", roles, func(*ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) { return nil, tc.ledger })
-			answer, err := s.alice.PlaceOrder(nodetest.Context(t), request("dave"))
+			answer, err := s.alice.PlaceOrder(s.as(t, "dave"), request())
 			if status.Code(err) != tc.code {
 				t.Errorf("got %v, want %v", err, tc.code)
 			}
@@ -98,7 +98,7 @@ func TestWhatBecomesOfAnOrderThatLedgerDoesNotPay(t *testing.T) {
 func TestAnOrderWithoutTheRoleOfItsOwnServiceFails(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, "", strings.Replace(roles, "role: ledger.writer", "role: ledger.reader", 1), paid)
-	answer, err := s.alice.PlaceOrder(nodetest.Context(t), request("dave"))
+	answer, err := s.alice.PlaceOrder(s.as(t, "dave"), request())
 	if err != nil || answer.GetOrder().GetState() != ordersv1.Order_STATE_FAILED || !strings.Contains(answer.GetOrder().GetFailure(), "lacks a role") {
 		t.Errorf("got %v, %v, want a FAILED order that says why", answer, err)
 	}
@@ -110,7 +110,7 @@ func TestNothingIsStoredForAUserWhoMayNotBuy(t *testing.T) {
 	for username, want := range map[string]codes.Code{
 		"nobody": codes.NotFound, "mallory": codes.FailedPrecondition, "late": codes.Unavailable,
 	} {
-		_, err := s.alice.PlaceOrder(nodetest.Context(t), request(username))
+		_, err := s.alice.PlaceOrder(s.as(t, username), request())
 		if status.Code(err) != want || strings.Contains(fmt.Sprint(err), "secret") {
 			t.Errorf("%s: got %v, want %v without a word of users' own", username, err, want)
 		}
@@ -122,15 +122,16 @@ func TestNothingIsStoredForAUserWhoMayNotBuy(t *testing.T) {
 
 func TestACallerThatLeavesDoesNotLoseTheOutcome(t *testing.T) {
 	t.Parallel()
-	ctx, leave := context.WithCancel(t.Context())
-	defer leave()
-	left := make(chan struct{})
+	left, leave := make(chan struct{}), func() {}
 	s := newShop(t, "", roles, func(req *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) {
 		leave()
 		<-left
 		return paid(req)
 	})
-	_, err := s.alice.PlaceOrder(ctx, request("dave"))
+	ctx, cancel := context.WithCancel(s.as(t, "dave"))
+	defer cancel()
+	leave = cancel
+	_, err := s.alice.PlaceOrder(ctx, request())
 	close(left)
 	if status.Code(err) != codes.Canceled {
 		t.Errorf("got %v, want Canceled", err)

@@ -1,4 +1,5 @@
-// Package orders is the service that sells things: it asks users who buys, and pays through ledger.
+// Package orders is the service that sells things: on behalf of a user it asks users whether she may buy, and pays through
+// ledger out of an account of hers.
 //
 // An order is stored before it is paid, so that no payment is without its order. What it cannot do is pay exactly once: if
 // the answer of ledger is lost, the order stays PENDING and the caller is told so.
@@ -17,6 +18,7 @@ import (
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	ordersv1 "example.com/rolecall/gen/orders/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
+	"example.com/rolecall/interceptors"
 	"example.com/rolecall/internal/field"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/page"
@@ -63,6 +65,9 @@ func (s *Service) GetOrder(ctx context.Context, req *ordersv1.GetOrderRequest) (
 		return nil, err
 	}
 	o, err := s.orders.get(ctx, req.GetOrderId())
+	if err == nil && !maySee(ctx, o.username) {
+		err = errNotFound // whether there is one of that number is nobody else's business
+	}
 	if err != nil {
 		return nil, s.status(ctx, "get order", err)
 	}
@@ -71,12 +76,20 @@ func (s *Service) GetOrder(ctx context.Context, req *ordersv1.GetOrderRequest) (
 
 // ListOrders lists orders, newest first.
 func (s *Service) ListOrders(ctx context.Context, req *ordersv1.ListOrdersRequest) (*ordersv1.ListOrdersResponse, error) {
-	if req.GetUsername() != "" {
-		if err := checkUsername(req.GetUsername()); err != nil {
+	username := req.GetUsername()
+	if username != "" {
+		if err := checkUsername(username); err != nil {
 			return nil, err
 		}
 	}
-	question := "orders.ListOrders " + req.GetUsername()
+	if !maySee(ctx, username) {
+		own := customer(ctx)
+		if own == "" || username != "" && username != own {
+			return nil, interceptors.CallerFrom(ctx).RequireUserRole(readerRole)
+		}
+		username = own
+	}
+	question := "orders.ListOrders " + username
 	size, cursor, err := page.Read(question, req.GetPageSize(), req.GetPageToken())
 	if err != nil {
 		return nil, err
@@ -87,7 +100,7 @@ func (s *Service) ListOrders(ctx context.Context, req *ordersv1.ListOrdersReques
 			return nil, page.Foreign()
 		}
 	}
-	found, err := s.orders.list(ctx, req.GetUsername(), before, size+1)
+	found, err := s.orders.list(ctx, username, before, size+1)
 	if err != nil {
 		return nil, s.status(ctx, "list orders", err)
 	}

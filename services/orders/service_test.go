@@ -16,9 +16,12 @@ import (
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	ordersv1 "example.com/rolecall/gen/orders/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
+	"example.com/rolecall/interceptors"
+	"example.com/rolecall/interceptors/usertoken"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/node/nodetest"
 	"example.com/rolecall/internal/store/storetest"
+	"example.com/rolecall/rolecalltest"
 	"example.com/rolecall/services/orders"
 )
 
@@ -38,6 +41,9 @@ bindings:
     members: [spiffe://mesh.local/operator/bob]
 `
 
+// customerRole is what a user needs to order.
+const customerRole = "orders.customer"
+
 // peers play users and ledger behind real guards. Services do not import each other: what these two do otherwise is
 // tested in their own folders.
 type peers struct {
@@ -48,8 +54,8 @@ type peers struct {
 
 func (p *peers) Get(_ context.Context, req *usersv1.GetRequest) (*usersv1.GetResponse, error) {
 	switch req.GetUsername() {
-	case "dave":
-		return &usersv1.GetResponse{User: &usersv1.User{Username: "dave"}}, nil
+	case "dave", "erin":
+		return &usersv1.GetResponse{User: &usersv1.User{Username: req.GetUsername()}}, nil
 	case "mallory":
 		return &usersv1.GetResponse{User: &usersv1.User{Username: "mallory", Disabled: true}}, nil
 	case "late":
@@ -68,37 +74,67 @@ func paid(*ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) {
 
 type shop struct {
 	mesh    *nodetest.Mesh
+	people  *rolecalltest.Users
+	company *nodetest.Company
 	service *nodetest.Service
-	ledger  *nodetest.Service
-	alice   ordersv1.OrdersServiceClient
+	// audit has the records of all services.
+	audit *nodetest.Audit
+	alice ordersv1.OrdersServiceClient
 }
 
 func newShop(t *testing.T, url, roles string, transfer func(*ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error)) *shop {
 	t.Helper()
 	mesh, p := nodetest.New(t, roles), &peers{transfer: transfer}
+	s := &shop{mesh: mesh, people: mesh.Users(t), company: nodetest.NewCompany(t), audit: &nodetest.Audit{}}
 	users := mesh.Start(t, "users", "", func(_ context.Context, n *node.Node) error {
 		usersv1.RegisterUsersServiceServer(n.Server, p)
 		return nil
-	})
+	}, s.accept)
 	ledger := mesh.Start(t, "ledger", "", func(_ context.Context, n *node.Node) error {
 		ledgerv1.RegisterLedgerServiceServer(n.Server, p)
 		return nil
-	})
-	service := mesh.Start(t, "orders", url, orders.Setup, func(cfg *node.Config) {
+	}, s.accept)
+	s.service = mesh.Start(t, "orders", url, orders.Setup, s.accept, func(cfg *node.Config) {
 		cfg.Peers = map[string]node.Peer{"users": users.Peer(), "ledger": ledger.Peer()}
 	})
-	s := &shop{mesh: mesh, service: service, ledger: ledger}
-	s.alice = ordersv1.NewOrdersServiceClient(mesh.Client(t, "/operator/alice", service))
+	s.alice = ordersv1.NewOrdersServiceClient(mesh.Client(t, "/operator/alice", s.service))
+	nodetest.Verifies(t, func() error {
+		_, err := s.alice.ListOrders(s.as(t, "dave"), &ordersv1.ListOrdersRequest{})
+		return err
+	})
+	nodetest.Verifies(t, func() error {
+		client := usersv1.NewUsersServiceClient(mesh.Client(t, "/service/orders", users))
+		_, err := client.Get(s.as(t, "dave"), &usersv1.GetRequest{Username: "dave"})
+		return err
+	})
+	nodetest.Verifies(t, func() error {
+		client := ledgerv1.NewLedgerServiceClient(mesh.Client(t, "/service/orders", ledger))
+		_, err := client.GetTransfer(s.as(t, "dave"), &ledgerv1.GetTransferRequest{})
+		return err
+	})
 	return s
 }
 
-func request(username string) *ordersv1.PlaceOrderRequest {
+// accept has a service accept the users of the company too, and keeps its audit records.
+func (s *shop) accept(cfg *node.Config) {
+	cfg.Issuers = []usertoken.Issuer{s.company.Issuer}
+	s.audit.Keep(cfg)
+}
+
+// as makes calls on behalf of a user who may order, and holds the further roles.
+func (s *shop) as(t *testing.T, username string, more ...string) context.Context {
+	t.Helper()
+	return interceptors.AsUser(nodetest.Context(t), s.people.Token(username, append(more, customerRole)...))
+}
+
+func request() *ordersv1.PlaceOrderRequest {
 	return &ordersv1.PlaceOrderRequest{
-		Username: username, Item: "a book", Price: &ledgerv1.Money{Currency: "EUR", MinorUnits: 1250},
+		Item: "a book", Price: &ledgerv1.Money{Currency: "EUR", MinorUnits: 1250},
 		PayingAccount: "account-1", ReceivingAccount: "account-2",
 	}
 }
 
+// list lists orders on behalf of nobody: alice sees all.
 func (s *shop) list(t *testing.T, username string, size int32) (all []*ordersv1.Order) {
 	t.Helper()
 	for token := ""; ; {
@@ -119,9 +155,9 @@ func TestPagesHoldEveryOrderOnceNewestFirst(t *testing.T) {
 		s := newShop(t, url, roles, paid)
 		var want []string
 		for i := range 23 {
-			req := request("dave")
+			req := request()
 			req.Item = fmt.Sprint("book ", i)
-			if _, err := s.alice.PlaceOrder(nodetest.Context(t), req); err != nil {
+			if _, err := s.alice.PlaceOrder(s.as(t, "dave"), req); err != nil {
 				t.Fatalf("place order: %v", err)
 			}
 			want = append(want, req.GetItem())
@@ -147,10 +183,10 @@ func TestPagesHoldEveryOrderOnceNewestFirst(t *testing.T) {
 func TestBadRequestsNameTheirField(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, "", roles, paid)
-	if _, err := s.alice.PlaceOrder(nodetest.Context(t), request("dave")); err != nil {
+	if _, err := s.alice.PlaceOrder(s.as(t, "dave"), request()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.alice.PlaceOrder(nodetest.Context(t), request("dave")); err != nil {
+	if _, err := s.alice.PlaceOrder(s.as(t, "dave"), request()); err != nil {
 		t.Fatal(err)
 	}
 	page, err := s.alice.ListOrders(nodetest.Context(t), &ordersv1.ListOrdersRequest{PageSize: 1})
@@ -159,9 +195,9 @@ func TestBadRequestsNameTheirField(t *testing.T) {
 	}
 	place := func(change func(*ordersv1.PlaceOrderRequest)) func() error {
 		return func() error {
-			req := request("dave")
+			req := request()
 			change(req)
-			_, err := s.alice.PlaceOrder(nodetest.Context(t), req)
+			_, err := s.alice.PlaceOrder(s.as(t, "dave"), req)
 			return err
 		}
 	}
@@ -175,7 +211,7 @@ func TestBadRequestsNameTheirField(t *testing.T) {
 		call  func() error
 		field string
 	}{
-		"no username":                    {place(func(r *ordersv1.PlaceOrderRequest) { r.Username = "" }), "username"},
+		"somebody else's username":       {place(func(r *ordersv1.PlaceOrderRequest) { r.Username = "erin" }), "username"},
 		"no item":                        {place(func(r *ordersv1.PlaceOrderRequest) { r.Item = "" }), "item"},
 		"an item of 201":                 {place(func(r *ordersv1.PlaceOrderRequest) { r.Item = strings.Repeat("ü", 201) }), "item"},
 		"no price":                       {place(func(r *ordersv1.PlaceOrderRequest) { r.Price = nil }), "price.currency"},
@@ -213,7 +249,7 @@ func TestAReaderPlacesNoOrders(t *testing.T) {
 	if _, err := bob.ListOrders(nodetest.Context(t), &ordersv1.ListOrdersRequest{}); err != nil {
 		t.Errorf("list: %v", err)
 	}
-	if _, err := bob.PlaceOrder(nodetest.Context(t), request("dave")); status.Code(err) != codes.PermissionDenied {
+	if _, err := bob.PlaceOrder(s.as(t, "dave"), request()); status.Code(err) != codes.PermissionDenied {
 		t.Errorf("place: got %v, want PermissionDenied", err)
 	}
 	if _, err := bob.GetOrder(nodetest.Context(t), &ordersv1.GetOrderRequest{OrderId: "nothing"}); status.Code(err) != codes.NotFound {

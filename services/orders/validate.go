@@ -22,15 +22,20 @@ func checkUsername(value string) error {
 	return nil
 }
 
-// newOrder checks a PlaceOrderRequest.
-func newOrder(req *ordersv1.PlaceOrderRequest) (order, error) {
+// newOrder checks a PlaceOrderRequest of the user.
+func newOrder(req *ordersv1.PlaceOrderRequest, username string) (order, error) {
 	o := order{
-		username: req.GetUsername(), item: req.GetItem(),
+		username: username, item: req.GetItem(),
 		currency: req.GetPrice().GetCurrency(), minorUnits: req.GetPrice().GetMinorUnits(),
 		payingAccount: req.GetPayingAccount(), receivingAccount: req.GetReceivingAccount(),
 	}
 	for _, check := range []func() error{
-		func() error { return checkUsername(o.username) },
+		func() error {
+			if asked := req.GetUsername(); asked != "" && asked != username {
+				return interceptors.InvalidField("username", "must be the user on whose behalf the call is made, or empty")
+			}
+			return checkUsername(username)
+		},
 		func() error { return field.Text("item", o.item, 1, 200) },
 		func() error { return field.Currency("price.currency", o.currency) },
 		func() error { return field.Amount("price.minor_units", o.minorUnits) },

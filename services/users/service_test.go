@@ -31,6 +31,8 @@ bindings:
     members: [spiffe://mesh.local/operator/alice]
   - role: users.reader
     members: [spiffe://mesh.local/operator/bob]
+  - role: users.verifier
+    members: [spiffe://mesh.local/service/tokens]
 `
 
 // each runs a test as alice against a service on every kind of database.
@@ -150,6 +152,15 @@ func TestBadRequestsNameTheirField(t *testing.T) {
 		"an email with a name":                {create(&usersv1.User{Username: "d", Email: "D <d@example.com>"}), "user.email"},
 		"an email without an at sign":         {create(&usersv1.User{Username: "d", Email: "example.com"}), "user.email"},
 		"an email of 255":                     {create(&usersv1.User{Username: "d", Email: strings.Repeat("a", 243) + "@example.com"}), "user.email"},
+		"65 roles":                            {create(&usersv1.User{Username: "d", Roles: slices.Repeat([]string{"a.a"}, 65)}), "user.roles"},
+		"roles of 1,025 bytes":                {create(&usersv1.User{Username: "d", Roles: manyRoles(1025)}), "user.roles"},
+		"a role with a star":                  {create(&usersv1.User{Username: "d", Roles: []string{"a.a", "a.*"}}), "user.roles[1]"},
+		"attributes of 4,097 bytes":           {create(&usersv1.User{Username: "d", Attributes: `"` + strings.Repeat("a", 4095) + `"`}), "user.attributes"},
+		"attributes that are no JSON":         {create(&usersv1.User{Username: "d", Attributes: "{"}), "user.attributes"},
+		"attributes that are two values":      {create(&usersv1.User{Username: "d", Attributes: "{} {}"}), "user.attributes"},
+		"attributes with a key twice":         {create(&usersv1.User{Username: "d", Attributes: `{"a":{"b":1,"\u0062":2}}`}), "user.attributes"},
+		"attributes nested deeply":            {create(&usersv1.User{Username: "d", Attributes: strings.Repeat("[", 13) + strings.Repeat("]", 13)}), "user.attributes"},
+		"an update with bad attributes":       {update(&usersv1.User{Username: "d", Attributes: "x"}, "attributes"), "user.attributes"},
 		"disabled at creation":                {create(&usersv1.User{Username: "d", Disabled: true}), "user.disabled"},
 		"a creation time of one's own":        {create(&usersv1.User{Username: "d", CreateTime: timestamppb.Now()}), "user.create_time"},
 		"an empty mask":                       {update(&usersv1.User{Username: "d"}), "update_mask"},
@@ -168,6 +179,52 @@ func TestBadRequestsNameTheirField(t *testing.T) {
 			}
 		})
 	}
+}
+
+// manyRoles returns roles that have this many bytes in all, counted as a token has them.
+func manyRoles(bytes int) (names []string) {
+	for ; bytes >= 32; bytes -= 16 {
+		names = append(names, fmt.Sprintf("role.%08d", len(names)))
+		names[len(names)-1] = strings.Map(func(r rune) rune {
+			if r >= '0' && r <= '9' {
+				return r - '0' + 'a'
+			}
+			return r
+		}, names[len(names)-1])
+	}
+	return append(names, "a."+strings.Repeat("z", bytes-5))
+}
+
+func TestRolesAndAttributesAreKeptToTheirBounds(t *testing.T) {
+	each(t, func(t *testing.T, alice usersv1.UsersServiceClient) {
+		ctx := nodetest.Context(t)
+		want := &usersv1.User{Username: "dave", Roles: manyRoles(1024), Attributes: `"` + strings.Repeat("a", 4094) + `"`}
+		created, err := alice.Create(ctx, &usersv1.CreateRequest{User: want})
+		if err != nil {
+			t.Fatalf("create: %v", err)
+		}
+		slices.Sort(want.Roles)
+		if diff := cmp.Diff(want, created.GetUser(), protocmp.Transform(), ignoreTimes); diff != "" {
+			t.Errorf("created (-want +got):\n%s", diff)
+		}
+		if _, err := alice.Update(ctx, &usersv1.UpdateRequest{
+			User:       &usersv1.User{Username: "dave", Attributes: " { \"a\" : [ 1 ] } "},
+			UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"attributes"}},
+		}); err != nil {
+			t.Fatalf("update: %v", err)
+		}
+		if _, err := alice.SetRoles(ctx, &usersv1.SetRolesRequest{Username: "dave", Roles: []string{"b.b", "a.a", "b.b"}}); err != nil {
+			t.Fatalf("set roles: %v", err)
+		}
+		got, err := alice.Get(ctx, &usersv1.GetRequest{Username: "dave"})
+		if err != nil {
+			t.Fatalf("get: %v", err)
+		}
+		want.Roles, want.Attributes = []string{"a.a", "b.b"}, `{"a":[1]}`
+		if diff := cmp.Diff(want, got.GetUser(), protocmp.Transform(), ignoreTimes); diff != "" {
+			t.Errorf("changed (-want +got):\n%s", diff)
+		}
+	})
 }
 
 func invalidFields(err error) (fields []string) {

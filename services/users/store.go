@@ -3,6 +3,7 @@ package users
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -17,11 +18,17 @@ var (
 	errNotFound = errors.New("no such user")
 )
 
-// user is a row.
+// user is a row without its password, which is read where one is verified and nowhere else.
 type user struct {
 	username, displayName, email string
 	disabled                     bool
 	created, updated             time.Time
+	roles                        []string // sorted
+	attributes                   string
+	generation                   int64 // tokens of a lower one are refused
+	sessionGeneration            int64 // sessions that began at a lower one are over
+	raisedSequence               int64
+	raised                       time.Time
 }
 
 func (u user) message() *usersv1.User {
@@ -32,29 +39,58 @@ func (u user) message() *usersv1.User {
 		Disabled:    u.disabled,
 		CreateTime:  timestamppb.New(store.Time(store.Micros(u.created))),
 		UpdateTime:  timestamppb.New(store.Time(store.Micros(u.updated))),
+		Roles:       u.roles,
+		Attributes:  u.attributes,
 	}
 }
 
-// users is the table.
-type users struct{ db *store.DB }
+// subject is what tokens may say of the user. One whose generations are used up gets none any more, like a disabled one.
+func (u user) subject() *usersv1.TokenSubject {
+	return &usersv1.TokenSubject{
+		Username: u.username, Roles: u.roles, Attributes: u.attributes,
+		Generation: u.generation, SessionGeneration: u.sessionGeneration, Disabled: !u.mayLogIn(),
+	}
+}
 
-const columns = "username, display_name, email, disabled, created_us, updated_us"
+func (u user) mayLogIn() bool { return !u.disabled && u.generation < maxGeneration }
 
-func scan(row interface{ Scan(...any) error }) (user, error) {
+// users are the tables.
+type users struct {
+	db     *store.DB
+	raised *bell // rung after each raise
+}
+
+const columns = "username, display_name, email, disabled, created_us, updated_us, roles, attributes, generation, session_generation, raised_sequence, raised_us"
+
+func scan(row interface{ Scan(...any) error }, more ...any) (user, error) {
 	var u user
-	var created, updated int64
-	err := row.Scan(&u.username, &u.displayName, &u.email, &u.disabled, &created, &updated)
+	var created, updated, raised int64
+	var roles string
+	err := row.Scan(append([]any{&u.username, &u.displayName, &u.email, &u.disabled, &created, &updated, &roles, &u.attributes,
+		&u.generation, &u.sessionGeneration, &u.raisedSequence, &raised}, more...)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return user{}, errNotFound
 	}
-	u.created, u.updated = store.Time(created), store.Time(updated)
-	return u, err
+	if err != nil {
+		return user{}, err
+	}
+	u.created, u.updated, u.raised = store.Time(created), store.Time(updated), store.Time(raised)
+	return u, json.Unmarshal([]byte(roles), &u.roles)
 }
 
-func (t users) add(ctx context.Context, u user) error {
+func rolesColumn(roles []string) string {
+	if len(roles) == 0 {
+		return "[]"
+	}
+	text, _ := json.Marshal(roles) // strings always encode
+	return string(text)
+}
+
+func (t users) add(ctx context.Context, u user, password phc) error {
 	return t.db.Write(ctx, func(tx *store.Tx) error {
-		added, err := tx.Exec("INSERT INTO users ("+columns+") VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (username) DO NOTHING",
-			u.username, u.displayName, u.email, u.disabled, store.Micros(u.created), store.Micros(u.updated))
+		added, err := tx.Exec("INSERT INTO users (username, display_name, email, disabled, created_us, updated_us, roles, attributes, password)"+
+			" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (username) DO NOTHING",
+			u.username, u.displayName, u.email, u.disabled, store.Micros(u.created), store.Micros(u.updated), rolesColumn(u.roles), u.attributes, string(password))
 		if err == nil && added == 0 {
 			return errTaken
 		}
@@ -66,9 +102,19 @@ func (t users) get(ctx context.Context, username string) (user, error) {
 	return scan(t.db.QueryRow(ctx, "SELECT "+columns+" FROM users WHERE username = $1", username))
 }
 
+// login returns a user with the password, which is empty for none.
+func (t users) login(ctx context.Context, username string) (u user, password phc, err error) {
+	u, err = scan(t.db.QueryRow(ctx, "SELECT "+columns+", password FROM users WHERE username = $1", username), &password)
+	return u, password, err
+}
+
 // list returns at most limit users whose usernames come after the given one.
 func (t users) list(ctx context.Context, after string, limit int) ([]user, error) {
-	rows, err := t.db.Query(ctx, "SELECT "+columns+" FROM users WHERE username > $1 ORDER BY username LIMIT $2", after, limit)
+	return t.query(ctx, "SELECT "+columns+" FROM users WHERE username > $1 ORDER BY username LIMIT $2", after, limit)
+}
+
+func (t users) query(ctx context.Context, query string, args ...any) ([]user, error) {
+	rows, err := t.db.Query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -84,17 +130,30 @@ func (t users) list(ctx context.Context, after string, limit int) ([]user, error
 	return found, rows.Err()
 }
 
-// change applies f to a user, alone with it. Username and creation stay what they are.
-func (t users) change(ctx context.Context, username string, f func(*user)) (user, error) {
+// change applies f to a user, alone with it, and ends what f says. Username and creation stay what they are.
+func (t users) change(ctx context.Context, username string, f func(tx *store.Tx, u *user) (ending, error)) (user, error) {
 	var u user
+	var ends ending
 	err := t.db.Write(ctx, func(tx *store.Tx) (err error) {
 		if u, err = scan(tx.QueryRow("SELECT "+columns+" FROM users WHERE username = $1"+tx.ForUpdate(), username)); err != nil {
 			return err
 		}
-		f(&u)
-		_, err = tx.Exec("UPDATE users SET display_name = $1, email = $2, disabled = $3, updated_us = $4 WHERE username = $5",
-			u.displayName, u.email, u.disabled, store.Micros(u.updated), u.username)
+		if ends, err = f(tx, &u); err != nil {
+			return err
+		}
+		if ends != nothing {
+			if err := raise(tx, &u, ends); err != nil {
+				return err
+			}
+		}
+		_, err = tx.Exec("UPDATE users SET display_name = $1, email = $2, disabled = $3, updated_us = $4, roles = $5, attributes = $6,"+
+			" generation = $7, session_generation = $8, raised_sequence = $9, raised_us = $10 WHERE username = $11",
+			u.displayName, u.email, u.disabled, store.Micros(u.updated), rolesColumn(u.roles), u.attributes,
+			u.generation, u.sessionGeneration, u.raisedSequence, store.Micros(u.raised), u.username)
 		return err
 	})
+	if ends != nothing { // also after an error: it may have been committed all the same
+		t.raised.ring()
+	}
 	return u, err
 }

@@ -4,6 +4,8 @@
 //	mesh := nodetest.New(t, roles)
 //	ledger := mesh.Start(t, "ledger", url, ledger.Setup)
 //	client := ledgerv1.NewLedgerServiceClient(mesh.Client(t, "/operator/alice", ledger))
+//
+// Where users call, mesh.Users makes some, and Company an issuer of another kind.
 package nodetest
 
 import (
@@ -31,12 +33,14 @@ type Mesh struct {
 	CA *rolecalltest.CA
 	// Roles is the path of roles.yaml.
 	Roles string
+	// Tokens is where services look for the tokens service. Until it is told of one, they accept no users.
+	Tokens *Relay
 }
 
 // New makes a mesh of the trust domain mesh.local with the given roles.yaml.
 func New(t *testing.T, roles string) *Mesh {
 	t.Helper()
-	m := &Mesh{CA: rolecalltest.NewCA(t, "mesh.local"), Roles: filepath.Join(t.TempDir(), "roles.yaml")}
+	m := &Mesh{CA: rolecalltest.NewCA(t, "mesh.local"), Roles: filepath.Join(t.TempDir(), "roles.yaml"), Tokens: NewRelay(t)}
 	if err := os.WriteFile(m.Roles, []byte(roles), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -65,11 +69,15 @@ func (m *Mesh) Start(t *testing.T, name, database string, setup func(context.Con
 	cfg := node.Config{
 		Name: name, ID: s.ID, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Roles: m.Roles, Database: database, Dir: t.TempDir(),
 		Source: m.CA.Source("/service/" + name), Audit: slog.DiscardHandler,
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Tokens: &node.Peer{Target: m.Tokens.Target(), ID: m.CA.ID("/service/tokens")},
+		Log:    slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Ready: func(addr, admin string) {
 			s.Addr, s.Admin = addr, admin
 			close(ready)
 		},
+	}
+	if name == "tokens" {
+		cfg.Tokens = nil // it verifies none
 	}
 	for _, change := range changes {
 		change(&cfg)

@@ -1,0 +1,128 @@
+package tokens
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	usersv1 "example.com/rolecall/gen/users/v1"
+	"example.com/rolecall/internal/store"
+)
+
+// raiseRetry is how soon users is asked again to raise a generation.
+const raiseRetry = time.Second
+
+// owe notes that the generation of a user is to be raised. It is done when deliver has been told so by users.
+func owe(tx *store.Tx, username string) error {
+	_, err := tx.Exec("INSERT INTO raises (username, generation, version) VALUES ($1, -1, 1)"+
+		" ON CONFLICT (username) DO UPDATE SET generation = -1, version = raises.version + 1", username)
+	return err
+}
+
+// debt is a raise that users is still to be told of.
+type debt struct {
+	username            string
+	generation, version int64
+}
+
+func (t tables) debts(ctx context.Context, limit int) ([]debt, error) {
+	rows, err := t.db.Query(ctx, "SELECT username, generation, version FROM raises ORDER BY username LIMIT $1", limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err tells
+	var found []debt
+	for rows.Next() {
+		var d debt
+		if err := rows.Scan(&d.username, &d.generation, &d.version); err != nil {
+			return nil, err
+		}
+		found = append(found, d)
+	}
+	return found, rows.Err()
+}
+
+func (t tables) debt(ctx context.Context, username string) (debt, error) {
+	d := debt{username: username}
+	err := t.db.QueryRow(ctx, "SELECT generation, version FROM raises WHERE username = $1", username).Scan(&d.generation, &d.version)
+	return d, err
+}
+
+// fix stores which generation is to end. False if another raise has been asked for since.
+func (t tables) fix(ctx context.Context, d debt) (fixed bool, err error) {
+	err = t.db.Write(ctx, func(tx *store.Tx) error {
+		n, err := tx.Exec("UPDATE raises SET generation = $1 WHERE username = $2 AND version = $3", d.generation, d.username, d.version)
+		fixed = n == 1
+		return err
+	})
+	return fixed, err
+}
+
+func (t tables) settle(ctx context.Context, d debt) error {
+	return t.db.Write(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec("DELETE FROM raises WHERE username = $1 AND version = $2", d.username, d.version)
+		return err
+	})
+}
+
+// deliver has users raise a generation, and tells verifiers. Whatever breaks it off, it can be done again, by another
+// replica too: the generation that is to end is stored before users is asked, and users raises it once.
+func (s *Service) deliver(ctx context.Context, d debt) error {
+	asked, cancel := context.WithTimeout(ctx, usersTimeout)
+	defer cancel()
+	if d.generation < 0 {
+		answer, err := s.users.GetTokenSubject(asked, &usersv1.GetTokenSubjectRequest{Username: d.username})
+		if status.Code(err) == codes.NotFound {
+			return s.tables.settle(ctx, d) // a user who is not there has no tokens
+		}
+		if err != nil {
+			return err
+		}
+		d.generation = answer.GetSubject().GetGeneration()
+		if fixed, err := s.tables.fix(ctx, d); err != nil || !fixed {
+			return err
+		}
+	}
+	answer, err := s.users.RaiseTokenGeneration(asked, &usersv1.RaiseTokenGenerationRequest{Username: d.username, Generation: d.generation})
+	if status.Code(err) == codes.NotFound {
+		return s.tables.settle(ctx, d) // nothing to raise: users was put back from a copy that does not have the user
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.tables.raised(ctx, d.username, answer.GetGeneration(), s.now()); err != nil {
+		return err
+	}
+	return s.tables.settle(ctx, d)
+}
+
+// deliverAll delivers what is owed, until ctx ends. One that cannot be delivered holds up no other.
+func (s *Service) deliverAll(ctx context.Context) {
+	retry := time.NewTicker(raiseRetry)
+	defer retry.Stop()
+	for failing := false; ; {
+		owed := s.tables.owed.next()
+		debts, err := s.tables.debts(ctx, 100)
+		for _, d := range debts {
+			if failed := s.deliver(ctx, d); failed != nil {
+				err = failed
+				if code := status.Code(failed); code == codes.Unavailable || code == codes.DeadlineExceeded {
+					break // so will the others
+				}
+			}
+		}
+		if err != nil && !failing && ctx.Err() == nil {
+			s.log.LogAttrs(ctx, slog.LevelWarn, "generations could not be raised yet; trying again", slog.Int("owed", len(debts)), slog.Any("error", err))
+		}
+		failing = err != nil
+		select {
+		case <-owed:
+		case <-retry.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
