@@ -82,6 +82,18 @@ func TestWrongCommandLinesEndWithTwoAndSayWhy(t *testing.T) {
 		{"serve ledger --listen a:1 --roles r --bundle-endpoint b:2", "--bundle-endpoint is for the authority"},
 		{"serve authority --listen a:1 --roles r --ca c --bundle-endpoint b", "--bundle-endpoint"},
 		{"serve authority --allow /a --registrations f", "registrations"},
+		{"serve ledger --listen a:1 --roles r --access-ttl 1m", "--access-ttl is for tokens"},
+		{"serve tokens --listen a:1 --roles r --access-ttl 1h", "1s to 10m"},
+		{"serve users --listen a:1 --roles r", "--peer tokens="},
+		{"serve orders --listen a:1 --roles r --peer users=u,spiffe://a.b/u", "--peer tokens="},
+		{"up --access-ttl 1500ms", "--access-ttl"},
+		{"login a b", "arg"},
+		{"login --role orders.customer", "name the USER"},
+		{"login --password-file f", "name the USER"},
+		{"login a --tokens t,spiffe://a.b/t", "bundle"},
+		{"login a --tokens t --cert c --key k --bundle b", "TARGET,SPIFFE-ID"},
+		{"login a --tokens t,spiffe://a.b/t --cert c --key k --bundle b --as bob", "as"},
+		{"logout extra", "extra"},
 		{"agent", "required"},
 		{"agent --trust-domain a.b --authority a,spiffe://a.b/a --credential c --bundle b --socket s --control c --federate a.b=f", "own trust domain"},
 		{"agent --trust-domain a.b --authority a --credential c --bundle b --socket s --control c", "--authority"},
@@ -127,7 +139,7 @@ func TestCommandsWithoutAMeshSayHowToStartOne(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for _, line := range []string{
-		"status", "run --id spiffe://mesh.local/service/a -- true", "roles matrix", "roles check", "pki bundle",
+		"status", "run --id spiffe://mesh.local/service/a -- true", "roles matrix", "roles check", "pki bundle", "login dave", "login", "logout",
 		"pki issue --id spiffe://mesh.local/a --cert a --key b", "demo",
 	} {
 		words := strings.Fields(line)

@@ -15,11 +15,12 @@ func (a *app) demoCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Tour the running mesh: what is the worst that Eve can do?",
-		Long: `Makes real calls to the ledger of a running mesh, as the sample operators and as Eve, who has no business there. Shows each as
-a command to try by hand, with its answer and the reason, and exits 1 if one went otherwise than it should.
+		Long: `Makes real calls to the services of a running mesh, as the sample operators, on behalf of sample users, and as Eve, who has no
+business there. Shows each as a command to try by hand, with its answer and the reason, and exits 1 if one went otherwise than it
+should.
 
-It leaves two accounts and a transfer in the ledger. While a role is taken away roles.yaml is edited; what stood there is given
-back, byte for byte.`,
+It leaves accounts, transfers and an order behind, and ends all sessions of the user dave, whose refresh token is stolen. That
+takes ten seconds. While a role is taken away roles.yaml is edited; what stood there is given back, byte for byte.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			// A terminal that is closed must not leave roles.yaml edited either.

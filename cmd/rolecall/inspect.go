@@ -20,9 +20,9 @@ const maxInspected = 1 << 20
 func (a *app) inspectCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inspect FILE",
-		Short: "Say what a certificate, CSR, key, chain, bundle, CRL or JWT-SVID is, and what is wrong with it",
-		Long: `Reads certificates, certificate requests, keys and lists of revoked issuers, in PEM or DER, bundle documents (JWK sets), and
-JWT-SVIDs, whose signature nobody verifies here, and says what each of them is and what is wrong with it.
+		Short: "Say what a certificate, CSR, key, chain, bundle, CRL, JWT-SVID or access token is, and what is wrong with it",
+		Long: `Reads certificates, certificate requests, keys and lists of revoked issuers, in PEM or DER, bundle documents (JWK sets),
+JWT-SVIDs and access tokens, whose signature nobody verifies here, and says what each of them is and what is wrong with it.
 A file with several is judged as a whole too: whether it is a chain, a bundle, or a certificate with its key, and whether the
 parts go together. Private parts are never shown. FILE may be "-" for standard input.
 

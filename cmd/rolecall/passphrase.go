@@ -25,6 +25,11 @@ const (
 // passphraseUsage describes the flag --passphrase-file.
 const passphraseUsage = `file with the root's passphrase, "-" for standard input (default: ask at the terminal, without echo)`
 
+// secret is something that a person types or a file holds: what it is called, and the flag that names the file.
+type secret struct{ name, flag string }
+
+var passphraseOfRoot = secret{"passphrase", "--passphrase-file"}
+
 // input returns standard input.
 func (a *app) input() io.Reader {
 	if a.in != nil {
@@ -50,15 +55,15 @@ func (a *app) rootPassphrase(ctx context.Context, dir, file string) ([]byte, err
 		}
 	}
 	if file != "" {
-		return a.readPassphrase(file)
+		return a.readSecret(passphraseOfRoot, file)
 	}
-	return a.ask(ctx, "Passphrase of the root in "+dir+": ")
+	return a.ask(ctx, passphraseOfRoot, "Passphrase of the root in "+dir+": ")
 }
 
 // newPassphrase gets the passphrase for a root that is about to be made, at a terminal twice.
 func (a *app) newPassphrase(ctx context.Context, dir, file string) (passphrase []byte, err error) {
 	if file != "" {
-		passphrase, err = a.readPassphrase(file)
+		passphrase, err = a.readSecret(passphraseOfRoot, file)
 	} else {
 		passphrase, err = a.askTwice(ctx, dir)
 	}
@@ -70,11 +75,11 @@ func (a *app) newPassphrase(ctx context.Context, dir, file string) (passphrase [
 }
 
 func (a *app) askTwice(ctx context.Context, dir string) ([]byte, error) {
-	first, err := a.ask(ctx, "New passphrase for the root in "+dir+": ")
+	first, err := a.ask(ctx, passphraseOfRoot, "New passphrase for the root in "+dir+": ")
 	if err != nil {
 		return nil, err
 	}
-	second, err := a.ask(ctx, "The same once more: ")
+	second, err := a.ask(ctx, passphraseOfRoot, "The same once more: ")
 	if err != nil {
 		clear(first)
 		return nil, err
@@ -88,10 +93,10 @@ func (a *app) askTwice(ctx context.Context, dir string) ([]byte, error) {
 }
 
 // ask reads a line at the terminal without showing it.
-func (a *app) ask(ctx context.Context, question string) ([]byte, error) {
+func (a *app) ask(ctx context.Context, what secret, question string) ([]byte, error) {
 	f, ok := a.input().(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return nil, cli.Usagef("there is no terminal to ask for the passphrase at: name a file that holds it with --passphrase-file FILE, or hand it in on standard input with --passphrase-file -")
+		return nil, cli.Usagef("there is no terminal to ask for the %s at: name a file that holds it with %s FILE, or hand it in on standard input with %[2]s -", what.name, what.flag)
 	}
 	fd := int(f.Fd())
 	before, err := term.GetState(fd)
@@ -112,55 +117,55 @@ func (a *app) ask(ctx context.Context, question string) ([]byte, error) {
 	case l := <-typed:
 		_, _ = io.WriteString(a.prompt(), "\n")
 		if l.err != nil {
-			return nil, fmt.Errorf("read the passphrase: %w", l.err)
+			return nil, fmt.Errorf("read the %s: %w", what.name, l.err)
 		}
-		return checkPassphrase(l.text, "what was typed")
+		return what.check(l.text, "what was typed")
 	case <-ctx.Done(): // Ctrl-C: nobody else gives the terminal its echo back
 		_ = term.Restore(fd, before)
 		_, _ = io.WriteString(a.prompt(), "\n")
-		return nil, errors.New("interrupted before the passphrase was entered; nothing was done")
+		return nil, fmt.Errorf("interrupted before the %s was entered; nothing was done", what.name)
 	}
 }
 
-// readPassphrase reads a file of one line, or standard input.
-func (a *app) readPassphrase(file string) ([]byte, error) {
+// readSecret reads a file of one line, or standard input.
+func (a *app) readSecret(what secret, file string) ([]byte, error) {
 	if file == "-" {
 		data, err := io.ReadAll(io.LimitReader(a.input(), maxPassphrase+3))
 		if err != nil {
-			return nil, fmt.Errorf("read the passphrase from standard input: %w", err)
+			return nil, fmt.Errorf("read the %s from standard input: %w", what.name, err)
 		}
-		return checkPassphrase(bytes.TrimRight(data, "\r\n"), "standard input")
+		return what.check(bytes.TrimRight(data, "\r\n"), "standard input")
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, fmt.Errorf("passphrase file: %w", err)
+		return nil, fmt.Errorf("%s file: %w", what.name, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("passphrase file: %w", err)
+		return nil, fmt.Errorf("%s file: %w", what.name, err)
 	}
 	// A pipe, as a shell's <(...) makes one, has nobody else at its other end.
 	if mode := info.Mode(); mode.IsRegular() && runtime.GOOS != "windows" && mode.Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("passphrase file %s has mode %04o, which lets others read it: chmod 600 %s", file, mode.Perm(), cli.Quote(file))
+		return nil, fmt.Errorf("%s file %s has mode %04o, which lets others read it: chmod 600 %s", what.name, file, mode.Perm(), cli.Quote(file))
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxPassphrase+3))
 	if err != nil {
-		return nil, fmt.Errorf("passphrase file: %w", err)
+		return nil, fmt.Errorf("%s file: %w", what.name, err)
 	}
-	return checkPassphrase(bytes.TrimRight(data, "\r\n"), "passphrase file "+file)
+	return what.check(bytes.TrimRight(data, "\r\n"), what.name+" file "+file)
 }
 
-func checkPassphrase(text []byte, from string) ([]byte, error) {
+func (s secret) check(text []byte, from string) ([]byte, error) {
 	switch {
 	case len(text) == 0:
-		return nil, fmt.Errorf("%s holds no passphrase", from)
+		return nil, fmt.Errorf("%s holds no %s", from, s.name)
 	case len(text) > maxPassphrase:
 		clear(text)
-		return nil, fmt.Errorf("%s has more than %d bytes: it is no passphrase", from, maxPassphrase)
+		return nil, fmt.Errorf("%s has more than %d bytes: it is no %s", from, maxPassphrase, s.name)
 	case bytes.ContainsAny(text, "\r\n\x00"):
 		clear(text)
-		return nil, fmt.Errorf("%s has more than one line, or a zero byte: a passphrase is one line of text", from)
+		return nil, fmt.Errorf("%s has more than one line, or a zero byte: a %s is one line of text", from, s.name)
 	}
 	return text, nil
 }

@@ -15,18 +15,23 @@ import (
 	"example.com/rolecall/internal/cli"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/supervisor"
+	"example.com/rolecall/internal/up"
 	"example.com/rolecall/pki"
 	"example.com/rolecall/services/authority"
 	"example.com/rolecall/services/ledger"
 	"example.com/rolecall/services/orders"
+	"example.com/rolecall/services/tokens"
 	"example.com/rolecall/services/users"
 )
 
-// setups are the services without an identity of their own making.
-var setups = map[string]func(context.Context, *node.Node) error{
-	"users":  users.Setup,
-	"ledger": ledger.Setup,
-	"orders": orders.Setup,
+// setup returns how a service is set up that has no identity of its own making.
+func (s *serveFlags) setup(name string) func(context.Context, *node.Node) error {
+	return map[string]func(context.Context, *node.Node) error{
+		"users":        users.Setup,
+		catalog.Tokens: tokens.New(s.tokens),
+		"ledger":       ledger.Setup,
+		"orders":       orders.Setup,
+	}[name]
 }
 
 // serveFlags are what a command line says about a service.
@@ -36,6 +41,7 @@ type serveFlags struct {
 	peers        []string
 	databaseFile string
 	authority    authority.Config
+	tokens       tokens.Config
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -46,25 +52,28 @@ func (a *app) serveCommand() *cobra.Command {
 		Long: `Runs one service until it is told to end, and then lets the calls in flight finish.
 
 Its certificate comes from the SPIFFE Workload API that SPIFFE_ENDPOINT_SOCKET names: rolecall's agent or SPIRE's. Only the
-authority needs none: it signs its own, and --ca names the folder of its issuers. Audit records and the log go to standard
-error, a JSON object on each line.`,
+authority needs none: it signs its own, and --ca names the folder of its issuers. Services that are called on behalf of
+users verify access tokens with what the peer tokens tells them. Audit records and the log go to standard error, a JSON
+object on each line.`,
 		Example: `  rolecall serve ledger --listen 127.0.0.1:7445 --admin 127.0.0.1:7545 --roles roles.yaml --data /var/lib/ledger
   rolecall serve orders --listen 127.0.0.1:7446 --roles roles.yaml --data /var/lib/orders \
     --peer users=dns:///users:7443,spiffe://mesh.local/service/users \
-    --peer ledger=dns:///ledger:7445,spiffe://mesh.local/service/ledger
+    --peer ledger=dns:///ledger:7445,spiffe://mesh.local/service/ledger \
+    --peer tokens=dns:///tokens:7444,spiffe://mesh.local/service/tokens
   rolecall serve authority --listen 127.0.0.1:7441 --roles roles.yaml --ca /var/lib/authority \
     --registrations registrations.yaml --bundle-endpoint 0.0.0.0:8443`,
 		Args:      cobra.ExactArgs(1),
 		ValidArgs: catalog.Names(),
 		RunE: func(c *cobra.Command, args []string) error {
-			if _, err := catalog.Named(args[0]); err != nil {
+			service, err := catalog.Named(args[0])
+			if err != nil {
 				return cli.Usagef("%w", err)
 			}
 			ctx, err := supervisor.Attach(c.Context())
 			if err != nil {
 				return err
 			}
-			return flags.serve(ctx, args[0])
+			return flags.serve(ctx, service)
 		},
 	}
 	f := c.Flags()
@@ -85,13 +94,14 @@ error, a JSON object on each line.`,
 	f.StringVar(&flags.authority.Endpoint, "bundle-endpoint", "", "authority only: HOST:PORT at which other trust domains read the bundle (profile https_spiffe; default: not served)")
 	f.DurationVar(&flags.authority.LeafLife, "leaf-ttl", pki.DefaultLeafLife, "authority only: life of the certificates that it signs")
 	f.StringArrayVar(&flags.authority.Allow, "allow", nil, `authority only: path of SPIFFE IDs that requesters may ask for, "*" is one segment (default: /service/*)`)
+	f.DurationVar(&flags.tokens.AccessLife, "access-ttl", 0, "tokens only: life of the access tokens that it gives out, 1s to 10m (default 10m)")
 	c.MarkFlagsMutuallyExclusive("database", "database-file")
 	c.MarkFlagsMutuallyExclusive("registrations", "allow")
 	return c
 }
 
-func (s *serveFlags) serve(ctx context.Context, name string) error {
-	cfg := s.node
+func (s *serveFlags) serve(ctx context.Context, service catalog.Service) error {
+	cfg, name := s.node, service.Name
 	cfg.Name = name
 	cfg.Log = slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	if cfg.Listen == "" || cfg.Roles == "" {
@@ -106,6 +116,12 @@ func (s *serveFlags) serve(ctx context.Context, name string) error {
 	if cfg.Peers, err = parsePeers(s.peers); err != nil {
 		return err
 	}
+	if err := verifyUsers(&cfg, service); err != nil {
+		return err
+	}
+	if err := s.tokensOnly(name); err != nil {
+		return err
+	}
 	if cfg.Database, err = databaseURL(cfg.Database, s.databaseFile); err != nil {
 		return err
 	}
@@ -113,7 +129,7 @@ func (s *serveFlags) serve(ctx context.Context, name string) error {
 		if err := s.authorityOnly(name); err != nil {
 			return err
 		}
-		return node.Run(ctx, cfg, setups[name])
+		return node.Run(ctx, cfg, s.setup(name))
 	}
 	if s.authority.Dir == "" {
 		return cli.Usagef("--ca DIR is needed: the folder with bundle.pem, credential and issuers/")
@@ -141,6 +157,31 @@ func (s *serveFlags) authorityOnly(name string) error {
 		if given {
 			return cli.Usagef("%s is for the authority, and %s is another service: leave it away", flag, name)
 		}
+	}
+	return nil
+}
+
+// tokensOnly refuses what only the service tokens understands, or does not.
+func (s *serveFlags) tokensOnly(name string) error {
+	life := s.tokens.AccessLife
+	switch {
+	case life == 0:
+		return nil
+	case name != catalog.Tokens:
+		return cli.Usagef("--access-ttl is for %s, and %s is another service: leave it away", catalog.Tokens, name)
+	}
+	return up.CheckAccessTTL(life)
+}
+
+// verifyUsers has the service verify access tokens, if it was told of the service tokens.
+func verifyUsers(cfg *node.Config, service catalog.Service) error {
+	tokens, told := cfg.Peers[catalog.Tokens]
+	switch {
+	case !service.Users:
+	case told:
+		cfg.Tokens = &tokens
+	case service.RequiresUser():
+		return cli.Usagef("%s has methods that are called on behalf of users, and verifies their access tokens: give --peer tokens=dns:///HOST:PORT,spiffe://TRUST-DOMAIN/service/tokens", service.Name)
 	}
 	return nil
 }

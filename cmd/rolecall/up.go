@@ -21,8 +21,9 @@ func (a *app) upCommand() *cobra.Command {
 		Use:   "up",
 		Short: "Bring up a whole mesh on this machine",
 		Long: `Makes a certificate authority, sample bindings and the certificates of three sample operators in a folder, starts the
-authority, the agent and every service as a process of its own, and keeps them running until Ctrl-C. What is in the folder
-already is used again; roles.yaml is never overwritten. mesh.json in the folder tells other programs how to reach it all.
+authority, the agent and every service as a process of its own, makes two sample users with random passwords, and keeps all
+of it running until Ctrl-C. What is in the folder already is used again; roles.yaml is never overwritten. mesh.json in the
+folder tells other programs how to reach it all.
 
 This is for development: the root's key lies in the folder, encrypted, with its passphrase beside it. If root/ is carried away
 the mesh goes on with the issuers that are there, and says until when the root has to sign the next one.`,
@@ -62,8 +63,10 @@ the mesh goes on with the issuers that are there, and says until when the root h
 	f.StringVar(&config.TrustDomain, "trust-domain", "", "name of the trust domain (default: that of the folder, "+up.DefaultTrustDomain+" for a new one)")
 	f.DurationVar(&config.LeafTTL, "leaf-ttl", pki.DefaultLeafLife, "life of the workloads' certificates, 15s at least and a sixth of the issuer's at most")
 	f.DurationVar(&config.IssuerTTL, "issuer-ttl", 7*24*time.Hour, "life of the issuers that sign them")
+	f.DurationVar(&config.AccessTTL, "access-ttl", 0, "life of the users' access tokens, 1s to 10m (default 10m)")
 	f.StringVar(&config.Database, "database", "", "postgres:// URL of a database for all services (default: an SQLite file for each)")
 	f.StringVar(&databaseFile, "database-file", "", databaseFileUsage)
+	f.BoolVar(&config.AuditAllowed, "audit-allowed", false, "record calls that were allowed too, in the logs of the services")
 	f.StringArrayVar(&config.Federate, "federate", nil, federateUsage)
 	f.StringVar(&config.BundleEndpoint, "bundle-endpoint", "", "HOST:PORT at which other trust domains read the bundle of this one (profile https_spiffe; default: not served)")
 	c.MarkFlagsMutuallyExclusive("database", "database-file")

@@ -30,7 +30,15 @@ func bringUp(t *testing.T, args ...string) *meshUp {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &meshUp{dir: filepath.Join(path, "mesh")}
+	t.Cleanup(func() { os.RemoveAll(path) })
+	return bringUpIn(t, filepath.Join(path, "mesh"), args...)
+}
+
+// bringUpIn brings a mesh up in a folder, which may have been used before.
+func bringUpIn(t *testing.T, dir string, args ...string) *meshUp {
+	t.Helper()
+	m := &meshUp{dir: dir}
+	var err error
 	if m.program, err = program(); err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +58,7 @@ func bringUp(t *testing.T, args ...string) *meshUp {
 			_ = up.Wait() // that it was told to stop is no matter here
 		}
 	}
-	t.Cleanup(func() { m.stop(); os.RemoveAll(path) })
+	t.Cleanup(m.stop)
 	began := time.Now()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()

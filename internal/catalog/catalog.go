@@ -7,14 +7,20 @@ import (
 	"slices"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	authorityv1 "example.com/rolecall/gen/authority/v1"
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	ordersv1 "example.com/rolecall/gen/orders/v1"
 	adminv1 "example.com/rolecall/gen/rolecall/admin/v1"
+	rolecallv1 "example.com/rolecall/gen/rolecall/v1"
+	tokensv1 "example.com/rolecall/gen/tokens/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
 )
+
+// Tokens is the service that logs users in.
+const Tokens = "tokens"
 
 // AdminOffset is the distance from a service's port to its admin port.
 const AdminOffset = 100
@@ -28,8 +34,23 @@ type Service struct {
 	Peers []string
 	// Database tells whether it keeps one.
 	Database bool
+	// Users tells whether people call it: it verifies their access tokens, for which it follows the service tokens.
+	Users bool
 	// Descriptor is its Protobuf service.
 	Descriptor protoreflect.ServiceDescriptor
+}
+
+// RequiresUser tells whether one of its methods can only be called on behalf of a user, so that it does not start unless it
+// verifies access tokens.
+func (s Service) RequiresUser() bool {
+	methods := s.Descriptor.Methods()
+	for i := range methods.Len() {
+		options := methods.Get(i).Options()
+		if proto.HasExtension(options, rolecallv1.E_RequiresUser) || proto.HasExtension(options, rolecallv1.E_RequiresUserRole) {
+			return true
+		}
+	}
+	return false
 }
 
 // ID returns the service's SPIFFE ID in a trust domain.
@@ -51,13 +72,15 @@ func SupervisorID(td spiffeid.TrustDomain) spiffeid.ID {
 }
 
 // Services returns all services in the order in which they start: authority first, then each after those that it calls.
+// Those of users follow tokens, which may start later.
 // The offsets leave room for services to come.
 func Services() []Service {
 	return []Service{
 		{Name: "authority", Offset: 1, Descriptor: service(authorityv1.File_authority_v1_authority_proto)},
-		{Name: "users", Offset: 3, Database: true, Descriptor: service(usersv1.File_users_v1_users_proto)},
-		{Name: "ledger", Offset: 5, Database: true, Descriptor: service(ledgerv1.File_ledger_v1_ledger_proto)},
-		{Name: "orders", Offset: 6, Database: true, Peers: []string{"users", "ledger"}, Descriptor: service(ordersv1.File_orders_v1_orders_proto)},
+		{Name: "users", Offset: 3, Database: true, Users: true, Descriptor: service(usersv1.File_users_v1_users_proto)},
+		{Name: Tokens, Offset: 4, Database: true, Peers: []string{"users"}, Descriptor: service(tokensv1.File_tokens_v1_tokens_proto)},
+		{Name: "ledger", Offset: 5, Database: true, Users: true, Descriptor: service(ledgerv1.File_ledger_v1_ledger_proto)},
+		{Name: "orders", Offset: 6, Database: true, Users: true, Peers: []string{"users", "ledger"}, Descriptor: service(ordersv1.File_orders_v1_orders_proto)},
 	}
 }
 

@@ -46,10 +46,29 @@ func TestWhatEveryServerTellsOfItselfIsAmongTheDescriptors(t *testing.T) {
 
 func TestAServiceThatIsNotThereIsAnsweredWithThoseThatAre(t *testing.T) {
 	t.Parallel()
-	if _, err := catalog.Named("ledgre"); err == nil || err.Error() != `no service "ledgre": one of [authority users ledger orders]` {
+	if _, err := catalog.Named("ledgre"); err == nil || err.Error() != `no service "ledgre": one of [authority users tokens ledger orders]` {
 		t.Errorf("got %v", err)
 	}
 	if s, err := catalog.Named("ledger"); err != nil || s.Name != "ledger" {
 		t.Errorf("ledger: %v, %v", s, err)
+	}
+}
+
+func TestEveryServiceWithAMethodForUsersVerifiesThem(t *testing.T) {
+	t.Parallel()
+	var required []string
+	for _, s := range catalog.Services() {
+		if s.RequiresUser() {
+			required = append(required, s.Name)
+		}
+		if s.RequiresUser() && !s.Users {
+			t.Errorf("%s has a method that requires a user, and verifies none", s.Name)
+		}
+		if s.Name == catalog.Tokens && s.Users {
+			t.Errorf("%s follows itself", s.Name)
+		}
+	}
+	if want := []string{"users", "orders"}; !slices.Equal(required, want) {
+		t.Errorf("methods that require a user are in %v, want %v", required, want)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -20,6 +21,7 @@ type attempt struct {
 	try     func(context.Context) outcome
 	want    outcome // its code and reason; the text is not compared
 	why     string
+	within  time.Duration // zero: patience
 }
 
 // outcome is what came of an attempt.
@@ -35,8 +37,13 @@ const noConnection = "no connection"
 
 // The outcomes that the tour expects.
 var (
-	ok           = outcome{code: "OK"}
-	roleRequired = outcome{code: "PERMISSION_DENIED", reason: "ROLE_REQUIRED"}
+	ok               = outcome{code: "OK"}
+	roleRequired     = outcome{code: "PERMISSION_DENIED", reason: "ROLE_REQUIRED"}
+	userRequired     = outcome{code: "UNAUTHENTICATED", reason: "USER_REQUIRED"}
+	userRoleRequired = outcome{code: "PERMISSION_DENIED", reason: "USER_ROLE_REQUIRED"}
+	userTokenRevoked = outcome{code: "UNAUTHENTICATED", reason: "USER_TOKEN_REVOKED"}
+	loginRefused     = outcome{code: "UNAUTHENTICATED", reason: "LOGIN_REFUSED"}
+	sessionEnded     = outcome{code: "UNAUTHENTICATED", reason: "SESSION_ENDED"}
 )
 
 // refusedAt is a handshake that the server refused for a reason.
@@ -64,7 +71,7 @@ func answered(response proto.Message, err error) outcome {
 func (t *tour) welcome() {
 	operators := relative(filepath.Dir(t.file.Operators[0].Cert))
 	t.out.Printf("%s\n\n", t.out.Bold("What is the worst that Eve can do?"))
-	t.out.Printf("A tour of the mesh in %s, of trust domain %s. It makes real calls to its ledger. To try them yourself, paste\nthis into a shell first:\n\n", relative(t.dir.Path()), t.file.TrustDomain)
+	t.out.Printf("A tour of the mesh in %s, of trust domain %s. It makes real calls to its services. To try them yourself, paste\nthis into a shell first:\n\n", relative(t.dir.Path()), t.file.TrustDomain)
 	t.out.Printf("  %s\n\n", t.out.Cyan(fmt.Sprintf(`as() { who=$1; shift; grpcurl -cacert %s -cert %s/$who.crt -key %s/$who.key "$@"; }`,
 		cli.Quote(relative(t.file.Bundle)), cli.Quote(operators), cli.Quote(operators))))
 }
@@ -78,7 +85,11 @@ func (t *tour) scene(title string) {
 // play makes an attempt and shows it. It returns whether it went as it should; the error is that of an interrupted tour.
 func (t *tour) play(ctx context.Context, a attempt) (bool, error) {
 	t.out.Printf("  %s\n    $ %s\n", a.what, t.out.Cyan(a.command))
-	bounded, cancel := context.WithTimeout(ctx, patience)
+	within := a.within
+	if within == 0 {
+		within = patience
+	}
+	bounded, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	got := a.try(bounded)
 	if ctx.Err() != nil {

@@ -30,7 +30,7 @@ func (t *tour) allowed(ctx context.Context) error {
 				return answered(response, err)
 			},
 			want: ok,
-			why:  t.requires(openAccount) + "; " + t.holds(alice) + ".",
+			why:  t.requires(openAccount) + "; " + t.holds(alice, "ledger") + ".",
 		}); err != nil {
 			return err
 		}
@@ -51,7 +51,7 @@ func (t *tour) allowed(ctx context.Context) error {
 		command: t.command("bob", getBalance, read),
 		try:     calls(bob.ledger.GetBalance, read),
 		want:    ok,
-		why:     t.requires(getBalance) + "; " + t.holds(bob) + ".",
+		why:     t.requires(getBalance) + "; " + t.holds(bob, "ledger") + ".",
 	})
 }
 
@@ -65,7 +65,7 @@ func (t *tour) denied(ctx context.Context) error {
 		command: t.command("bob", openAccount, open),
 		try:     calls(bob.ledger.OpenAccount, open),
 		want:    roleRequired,
-		why:     t.requires(openAccount) + "; " + t.holds(bob) + ".",
+		why:     t.requires(openAccount) + "; " + t.holds(bob, "ledger") + ".",
 	}); err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (t *tour) denied(ctx context.Context) error {
 		command: t.command("carol", transfer, pay),
 		try:     calls(carol.ledger.Transfer, pay),
 		want:    roleRequired,
-		why:     t.requires(transfer) + "; " + t.holds(carol) + ". The request was refused before it was read.",
+		why:     t.requires(transfer) + "; " + t.holds(carol, "ledger") + ". The request was refused before it was read.",
 	})
 	return err
 }

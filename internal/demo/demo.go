@@ -1,10 +1,10 @@
-// Package demo is a tour against a running mesh: `rolecall demo`. It makes real calls, as the sample operators and as Eve who has
-// no business there, shows each as a command to try by hand, its answer, and why it was answered so, and fails if one went
+// Package demo is a tour against a running mesh: `rolecall demo`. It makes real calls, as the sample operators, on behalf of
+// sample users, and as Eve who has no business there, shows each as a command to try by hand, its answer, and why it was answered so, and fails if one went
 // otherwise than it should.
 //
 //	err := demo.Run(ctx, demo.Config{Dir: ".rolecall", Out: out})
 //
-// It leaves accounts and a transfer in the ledger. For the scene in which a role is taken away it edits roles.yaml and gives
+// It leaves accounts, transfers and an order behind, and ends all sessions of one sample user. For the scene in which a role is taken away it edits roles.yaml and gives
 // back what stood there, byte for byte.
 package demo
 
@@ -14,8 +14,6 @@ import (
 	"fmt"
 	"os"
 	"time"
-
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/internal/catalog"
@@ -41,8 +39,11 @@ type tour struct {
 	ledger mesh.Service
 	policy *interceptors.Policy
 	people map[string]*person
+	users  map[string]mesh.User
 
-	payer, shop string // accounts that the first scene opens
+	payer, shop string    // accounts that the first scene opens
+	purse       string    // an account of dave's
+	dave        *loggedIn // his session, which scenes hand on
 	scenes      int
 	attempts    int
 	wrong       int
@@ -59,7 +60,10 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	t.welcome()
-	for _, scene := range []func(context.Context) error{t.allowed, t.denied, t.roleTakenAway, t.eveForges, t.eveWithout} {
+	for _, scene := range []func(context.Context) error{
+		t.allowed, t.denied, t.roleTakenAway, t.eveForges, t.eveWithout,
+		t.logsIn, t.narrowed, t.refreshed, t.loggedOut, t.stolen,
+	} {
 		if err := scene(ctx); err != nil {
 			return err
 		}
@@ -87,11 +91,13 @@ func newTour(c Config) (*tour, error) {
 	if err := recoverRoles(file.Roles); err != nil {
 		return nil, err
 	}
-	t := &tour{out: c.Out, dir: dir, file: file, people: map[string]*person{}}
-	var ok bool
-	if t.ledger, ok = file.Service("ledger"); !ok {
-		return nil, fmt.Errorf("%s names no ledger, which the tour is about: stop the mesh and start it again", dir.File())
+	t := &tour{out: c.Out, dir: dir, file: file, people: map[string]*person{}, users: map[string]mesh.User{}}
+	for _, name := range services {
+		if _, ok := file.Service(name); !ok {
+			return nil, fmt.Errorf("%s names no %s, which the tour is about: stop the mesh and start it again", dir.File(), name)
+		}
 	}
+	t.ledger, _ = file.Service("ledger")
 	roles, err := os.ReadFile(file.Roles)
 	if err != nil {
 		return nil, fmt.Errorf("read bindings: %w", err)
@@ -99,7 +105,7 @@ func newTour(c Config) (*tour, error) {
 	if t.policy, err = interceptors.ReadPolicy(roles, catalog.Descriptors()...); err != nil {
 		return nil, fmt.Errorf("%s: %w", file.Roles, err)
 	}
-	return t, errors.Join(t.invite(), t.checkPolicy())
+	return t, errors.Join(t.invite(), t.checkPolicy(), t.inviteUsers())
 }
 
 // checkPolicy refuses bindings under which the tour would show something else than it says.
@@ -110,6 +116,7 @@ func (t *tour) checkPolicy() error {
 	}{
 		{"alice", openAccount, true}, {"alice", transfer, true}, {"bob", getBalance, true}, {"bob", watchEntries, true},
 		{"bob", openAccount, false}, {"carol", transfer, false},
+		{"alice", login, true}, {"bob", login, true}, {"bob", placeOrder, true}, {"bob", listOrders, true}, {"carol", placeOrder, false},
 	} {
 		p := t.people[need.who]
 		if p == nil || t.policy.MayCall(p.id, need.method) == need.may {
@@ -124,9 +131,6 @@ func (t *tour) checkPolicy() error {
 	}
 	return nil
 }
-
-// ledgerID is the SPIFFE ID that the ledger must prove.
-func (t *tour) ledgerID() (spiffeid.ID, error) { return spiffeid.FromString(t.ledger.ID) }
 
 func (t *tour) close() error {
 	var errs []error

@@ -23,7 +23,7 @@ func (t *tour) eveForges(ctx context.Context) error {
 	}
 	_, err = t.play(ctx, attempt{
 		what:    "Eve founds a certificate authority and signs herself a certificate with alice's name",
-		command: cli.Quote("grpcurl", "-insecure", "-cert", "eve.crt", "-key", "eve.key", t.target(), "list"),
+		command: cli.Quote("grpcurl", "-insecure", "-cert", "eve.crt", "-key", "eve.key", t.target("ledger"), "list"),
 		try:     t.knocks(&tls.Config{Certificates: []tls.Certificate{forged}}),
 		want:    refusedAt("untrusted"),
 		why:     "A chain must end at a root in " + relative(t.file.Bundle) + "; what a certificate says of itself counts for nothing.",
@@ -47,21 +47,21 @@ func (t *tour) eveWithout(ctx context.Context) error {
 	for _, a := range []attempt{
 		{
 			what:    "Eve shows no certificate",
-			command: cli.Quote("grpcurl", "-insecure", t.target(), "list"),
+			command: cli.Quote("grpcurl", "-insecure", t.target("ledger"), "list"),
 			try:     t.knocks(&tls.Config{}),
 			want:    refusedAt("no_certificate"),
 			why:     "TLS is mutual: a caller without a certificate is nobody.",
 		},
 		{
 			what:    "Eve leaves TLS out",
-			command: cli.Quote("grpcurl", "-plaintext", t.target(), "list"),
+			command: cli.Quote("grpcurl", "-plaintext", t.target("ledger"), "list"),
 			try:     t.knocks(nil),
 			want:    refusedAt("not_tls"),
 			why:     "There is no port that speaks gRPC without TLS.",
 		},
 		{
 			what: "even alice herself is refused if she offers no more than TLS 1.2",
-			command: cli.Quote("openssl", "s_client", "-connect", t.target(), "-tls1_2", "-alpn", "h2",
+			command: cli.Quote("openssl", "s_client", "-connect", t.target("ledger"), "-tls1_2", "-alpn", "h2",
 				"-cert", relative(operator.Cert), "-key", relative(operator.Key)),
 			try:  t.knocks(&tls.Config{Certificates: []tls.Certificate{own}, MaxVersion: tls.VersionTLS12}),
 			want: refusedAt("tls_version"),

@@ -18,6 +18,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
+	ordersv1 "example.com/rolecall/gen/orders/v1"
+	tokensv1 "example.com/rolecall/gen/tokens/v1"
+	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/internal/certfile"
 	"example.com/rolecall/internal/cli"
@@ -29,24 +32,31 @@ const (
 	transfer     = "/ledger.v1.LedgerService/Transfer"
 	getBalance   = "/ledger.v1.LedgerService/GetBalance"
 	watchEntries = "/ledger.v1.LedgerService/WatchEntries"
+	placeOrder   = "/orders.v1.OrdersService/PlaceOrder"
+	listOrders   = "/orders.v1.OrdersService/ListOrders"
+	getSelf      = "/users.v1.UsersService/GetSelf"
+	login        = "/tokens.v1.TokensService/Login"
+	refresh      = "/tokens.v1.TokensService/Refresh"
 )
 
-// person is an operator with one connection to the ledger, which all her calls use.
+// services are those that the tour calls.
+var services = []string{"users", "tokens", "ledger", "orders"}
+
+// person is an operator with one connection to each service, which all her calls to it use.
 type person struct {
 	name   string
 	id     spiffeid.ID
 	source *certfile.Source
 	guard  *interceptors.Guard
-	conn   *grpc.ClientConn
+	conns  []*grpc.ClientConn
+	users  usersv1.UsersServiceClient
+	tokens tokensv1.TokensServiceClient
 	ledger ledgerv1.LedgerServiceClient
+	orders ordersv1.OrdersServiceClient
 }
 
 // invite makes the people of the tour out of the operators' files.
 func (t *tour) invite() error {
-	server, err := t.ledgerID()
-	if err != nil {
-		return fmt.Errorf("mesh.json: ID of the ledger: %w", err)
-	}
 	for _, name := range []string{"alice", "bob", "carol"} {
 		operator, ok := t.file.Operator(name)
 		if !ok {
@@ -66,23 +76,41 @@ func (t *tour) invite() error {
 			return err
 		}
 		t.people[name] = p
-		if p.conn, err = p.guard.NewClient(t.ledger.Address, server); err != nil {
+		if err := t.connect(p); err != nil {
 			return err
 		}
-		p.ledger = ledgerv1.NewLedgerServiceClient(p.conn)
 	}
 	return nil
 }
 
-func (p *person) close() error {
-	var err error
-	if p.conn != nil {
-		err = p.conn.Close()
+// connect makes somebody's clients.
+func (t *tour) connect(p *person) error {
+	conns := map[string]*grpc.ClientConn{}
+	for _, name := range services {
+		service, _ := t.file.Service(name)
+		id, err := spiffeid.FromString(service.ID)
+		if err != nil {
+			return fmt.Errorf("mesh.json: ID of %s: %w", name, err)
+		}
+		if conns[name], err = p.guard.NewClient(service.Address, id); err != nil {
+			return err
+		}
+		p.conns = append(p.conns, conns[name])
 	}
-	return errors.Join(err, p.guard.Close())
+	p.users, p.tokens = usersv1.NewUsersServiceClient(conns["users"]), tokensv1.NewTokensServiceClient(conns["tokens"])
+	p.ledger, p.orders = ledgerv1.NewLedgerServiceClient(conns["ledger"]), ordersv1.NewOrdersServiceClient(conns["orders"])
+	return nil
 }
 
-// calls returns a unary call of the ledger as an attempt would make it.
+func (p *person) close() error {
+	var errs []error
+	for _, conn := range p.conns {
+		errs = append(errs, conn.Close())
+	}
+	return errors.Join(append(errs, p.guard.Close())...)
+}
+
+// calls returns a unary call as an attempt would make it.
 func calls[Req, Resp proto.Message](method func(context.Context, Req, ...grpc.CallOption) (Resp, error), request Req) func(context.Context) outcome {
 	return func(ctx context.Context) outcome {
 		response, err := method(ctx, request)
@@ -92,28 +120,44 @@ func calls[Req, Resp proto.Message](method func(context.Context, Req, ...grpc.Ca
 
 // command returns a call as the command of the tour's own shell function, which welcome shows.
 func (t *tour) command(who, method string, request proto.Message) string {
-	return "as " + cli.Quote(who, "-d", compact(request), t.target(), strings.TrimPrefix(method, "/"))
+	return "as " + cli.Quote(who, "-d", compact(request), t.target(serviceOf(method)), strings.TrimPrefix(method, "/"))
 }
 
-// target is the ledger under a name that is in its certificate, for clients that compare names.
-func (t *tour) target() string {
-	_, port, err := net.SplitHostPort(t.ledger.Address)
+// commandFor is command on behalf of a user, whose token is in a variable of the shell. The request may be nil.
+func (t *tour) commandFor(variable, who, method string, request proto.Message) string {
+	rest := []string{t.target(serviceOf(method)), strings.TrimPrefix(method, "/")}
+	if request != nil {
+		rest = append([]string{"-d", compact(request)}, rest...)
+	}
+	return fmt.Sprintf(`as %s -H "authorization: Bearer $%s" `, who, variable) + cli.Quote(rest...)
+}
+
+// serviceOf returns the name of a method's service: ledger for /ledger.v1.LedgerService/Transfer.
+func serviceOf(method string) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), ".")
+	return name
+}
+
+// target is a service under a name that is in its certificate, for clients that compare names.
+func (t *tour) target(name string) string {
+	service, _ := t.file.Service(name)
+	_, port, err := net.SplitHostPort(service.Address)
 	if err != nil {
-		return t.ledger.Address
+		return service.Address
 	}
 	return net.JoinHostPort("localhost", port)
 }
 
-// holds says in words which roles of the ledger somebody has.
-func (t *tour) holds(p *person) string {
+// holds says in words which roles of a service somebody has.
+func (t *tour) holds(p *person, service string) string {
 	var roles []string
 	for _, m := range t.policy.Members {
 		if m.Member == p.id.String() {
-			roles = slices.DeleteFunc(slices.Clone(m.Roles), func(role string) bool { return !strings.HasPrefix(role, "ledger.") })
+			roles = slices.DeleteFunc(slices.Clone(m.Roles), func(role string) bool { return !strings.HasPrefix(role, service+".") })
 		}
 	}
 	if len(roles) == 0 {
-		return p.name + " holds no role of the ledger"
+		return p.name + " holds no role of " + service
 	}
 	return p.name + " holds " + strings.Join(roles, ", ")
 }

@@ -46,7 +46,7 @@ func (t *tour) roleTakenAway(ctx context.Context) (err error) {
 			return answered(first, err)
 		},
 		want: ok,
-		why:  t.requires(watchEntries) + "; " + t.holds(bob) + ". The stream stays open.",
+		why:  t.requires(watchEntries) + "; " + t.holds(bob, "ledger") + ". The stream stays open.",
 	}); err != nil {
 		return err
 	}

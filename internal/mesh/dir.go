@@ -167,5 +167,11 @@ func (d Dir) OperatorCert(name string) (cert, key string) {
 // DatabaseURL returns the path of the file that hands a database's URL, which may hold a password, to the services.
 func (d Dir) DatabaseURL() string { return d.file("data", "database.url") }
 
+// Users returns the path of the file that keeps the passwords of the sample users.
+func (d Dir) Users() string { return d.file("users.json") }
+
+// Session returns the path of the file of whoever is logged in at this machine.
+func (d Dir) Session() string { return d.file("session.json") }
+
 // Log returns the path of a service's log.
 func (d Dir) Log(service string) string { return d.file("logs", service+".log") }

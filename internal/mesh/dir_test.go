@@ -103,7 +103,8 @@ func TestWhatTheAuthorityKeepsIsItsOwnersAlone(t *testing.T) {
 	t.Parallel()
 	d := create(t)
 	secret := []string{"authority/issuers/0001.pem", "authority/issuers/0002.request.pem", "authority/jwt/0001.pem", "authority/record/2026-11-22.jsonl",
-		"authority/tickets/1f", "authority/credential", "root-next/passphrase", "root-next/root.key", "root-retired-1234/root.key", "host2.ticket"}
+		"authority/tickets/1f", "authority/credential", "root-next/passphrase", "root-next/root.key", "root-retired-1234/root.key", "host2.ticket",
+		"users.json", "session.json"}
 	public := []string{"authority/bundle.pem", "authority/crl.pem", "root-next/root.crt", "agent/bundle.pem", "data/jwt/0001.pem"}
 	for _, name := range append(slices.Clone(secret), public...) {
 		path := filepath.Join(d.Path(), filepath.FromSlash(name))

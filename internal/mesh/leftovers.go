@@ -16,7 +16,7 @@ import (
 // write without the lock is left alone.
 func (d Dir) RemoveLeftovers() error {
 	var errs []error
-	for _, path := range []string{d.file(pki.RootDir), d.AgentCredential(), d.DatabaseURL()} {
+	for _, path := range []string{d.file(pki.RootDir), d.AgentCredential(), d.DatabaseURL(), d.Users()} {
 		folder, prefix := filepath.Dir(path), "."+filepath.Base(path)+"."
 		entries, err := os.ReadDir(folder)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -18,11 +18,11 @@ func TestWhatAKilledRunLeftBehindIsRemovedAndNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"root/root.key", "agent/agent.credential", "data/database.url", "data/.ledger.db.1", "operators/.alice.key.1", ".mine.1"} {
+	for _, name := range []string{"root/root.key", "agent/agent.credential", "data/database.url", "users.json", "data/.ledger.db.1", "operators/.alice.key.1", ".mine.1"} {
 		touch(t, filepath.Join(d.Path(), name))
 	}
 	want := everything(t, d)
-	for _, name := range []string{".root.123/root.key", ".root.4/passphrase", "agent/.agent.credential.567", "data/.database.url.89"} {
+	for _, name := range []string{".root.123/root.key", ".root.4/passphrase", "agent/.agent.credential.567", "data/.database.url.89", ".users.json.10"} {
 		touch(t, filepath.Join(d.Path(), name))
 	}
 	if err := d.RemoveLeftovers(); err != nil {

@@ -25,7 +25,7 @@ func (d Dir) CheckModes() ([]string, error) {
 			}
 			return err
 		}
-		if secret := path == d.path || path == d.File() || path == d.DatabaseURL() || secretName(path); !secret || entry.Type()&fs.ModeSymlink != 0 {
+		if secret := path == d.path || path == d.File() || path == d.DatabaseURL() || path == d.Users() || path == d.Session() || secretName(path); !secret || entry.Type()&fs.ModeSymlink != 0 {
 			return nil
 		}
 		info, err := entry.Info()

@@ -3,6 +3,7 @@ package up
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,10 +21,14 @@ type plan struct {
 	api     string // path of the Workload API's socket
 	control string // path of the agent's control socket
 	leafTTL time.Duration
+	// accessTTL is how long access tokens of users live, 0: as long as the service tokens makes them.
+	accessTTL time.Duration
 	// federate are what the agent's --federate takes, and endpoint is the authority's --bundle-endpoint, "" for none.
 	federate []string
 	endpoint string
 	url      bool // services read the URL of their database from the folder
+	// auditAllowed has services record the calls that they allow too.
+	auditAllowed bool
 }
 
 // serveArgs returns the command line of a service. No secret is in it: everybody on this machine may read it.
@@ -32,6 +37,9 @@ func (p *plan) serveArgs(s catalog.Service) []string {
 		"--listen", address(p.ports[s.Name].service),
 		"--admin", address(p.ports[s.Name].admin),
 		"--roles", p.dir.Roles(),
+	}
+	if p.auditAllowed {
+		args = append(args, "--audit-allowed")
 	}
 	if s.Name == "authority" {
 		args = append(args, "--ca", p.dir.Authority(), "--leaf-ttl", p.leafTTL.String())
@@ -45,7 +53,14 @@ func (p *plan) serveArgs(s catalog.Service) []string {
 			args = append(args, "--database-file", p.dir.DatabaseURL())
 		}
 	}
-	for _, peer := range s.Peers {
+	if s.Name == catalog.Tokens && p.accessTTL > 0 {
+		args = append(args, "--access-ttl", p.accessTTL.String())
+	}
+	peers := s.Peers
+	if s.Users {
+		peers = append(slices.Clone(peers), catalog.Tokens)
+	}
+	for _, peer := range peers {
 		args = append(args, "--peer", fmt.Sprintf("%s=dns:///%s,%s", peer, address(p.ports[peer].service), catalog.ID(p.td, peer)))
 	}
 	return args

@@ -1,7 +1,7 @@
 // Package up brings a whole mesh up on one machine, for development and demonstration: `rolecall up`. It makes the
-// certificate authority, the sample bindings and operators, starts the authority, the agent and every service as a process of
-// its own, keeps them running, renews what has to be renewed, writes mesh.json once everything is SERVING, and takes all of it
-// down again.
+// certificate authority, the sample bindings, operators and users, starts the authority, the agent and every service as a
+// process of its own, keeps them running, renews what has to be renewed, writes mesh.json once everything is SERVING, and
+// takes all of it down again.
 //
 //	err := up.Run(ctx, up.Config{Dir: ".rolecall", BasePort: 7440, Executable: exe, Out: out})
 //
@@ -28,7 +28,7 @@ import (
 // DefaultTrustDomain is that of a mesh for which no other was named.
 const DefaultTrustDomain = "mesh.local"
 
-// Config says how to bring the mesh up. All fields but TrustDomain, Database, Federate, BundleEndpoint and Kill must be set.
+// Config says how to bring the mesh up. All fields but TrustDomain, AccessTTL, Database, Federate, BundleEndpoint and Kill must be set.
 type Config struct {
 	Dir      string
 	BasePort int // services at BasePort+1 and up, their admin addresses 100 further; 0: free ports
@@ -36,7 +36,11 @@ type Config struct {
 	TrustDomain string
 	LeafTTL     time.Duration
 	IssuerTTL   time.Duration
-	Database    string // a postgres:// URL for all services; empty: an SQLite file for each
+	// AccessTTL is how long access tokens of users live, 1 second to 10 minutes; 0: 10 minutes.
+	AccessTTL time.Duration
+	Database  string // a postgres:// URL for all services; empty: an SQLite file for each
+	// AuditAllowed records calls that were allowed too, not only those denied.
+	AuditAllowed bool
 	// Federate are other trust domains, each as the agent's --federate takes it, with absolute paths.
 	Federate []string
 	// BundleEndpoint is the HOST:PORT at which other trust domains read this one's bundle; empty: none.
@@ -71,6 +75,14 @@ func (c *Config) Check() error {
 	}
 	if err := pki.CheckLives(c.LeafTTL, c.IssuerTTL); err != nil {
 		return cli.Usagef("--leaf-ttl %s with --issuer-ttl %s: %w", c.LeafTTL, c.IssuerTTL, err)
+	}
+	return CheckAccessTTL(c.AccessTTL)
+}
+
+// CheckAccessTTL refuses a life that access tokens cannot have. 0 is the service's own choice.
+func CheckAccessTTL(life time.Duration) error {
+	if life != 0 && (life < time.Second || life > 10*time.Minute || life%time.Second != 0) {
+		return cli.Usagef("--access-ttl %s: whole seconds from 1s to 10m", life)
 	}
 	return nil
 }

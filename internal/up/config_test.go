@@ -39,6 +39,8 @@ func TestValuesThatCannotBeMeantAreWrongUsage(t *testing.T) {
 		"a trust domain in upper case":             {func(c *Config) { c.TrustDomain = "Mesh.Local" }, "--trust-domain"},
 		"a trust domain with a port":               {func(c *Config) { c.TrustDomain = "mesh.local:80" }, "--trust-domain"},
 		"an endpoint without a port":               {func(c *Config) { c.BundleEndpoint = "localhost" }, "--bundle-endpoint"},
+		"access tokens that live too long":         {func(c *Config) { c.AccessTTL = time.Hour }, "--access-ttl 1h"},
+		"access tokens that live half a second":    {func(c *Config) { c.AccessTTL = 500 * time.Millisecond }, "--access-ttl 500ms"},
 		"leaves that live too short":               {func(c *Config) { c.LeafTTL = time.Second }, "--leaf-ttl 1s"},
 		"leaves that outlive a sixth of an issuer": {func(c *Config) { c.LeafTTL = 48 * time.Hour }, "--issuer-ttl"},
 	}

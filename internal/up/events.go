@@ -82,6 +82,7 @@ func (r *run) announce() error {
 		Roles:       r.dir.Roles(),
 		Agent:       mesh.Agent{ID: catalog.ID(td, agentName).String(), PID: r.tasks[agentName].PID()},
 		Operators:   r.operators.describe(r.policy),
+		Users:       r.users,
 	}
 	for _, s := range catalog.Services() {
 		p := r.plan.ports[s.Name]

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"example.com/rolecall/internal/catalog"
 	"example.com/rolecall/internal/cli"
 	"example.com/rolecall/internal/mesh"
 )
@@ -70,7 +71,7 @@ func (r *run) stopTask(name string) error {
 // groups returns what may stop together, in order.
 func (r *run) groups() [][]string {
 	var groups [][]string
-	for _, group := range [][]string{{"orders"}, {"users", "ledger"}, {agentName}, {"authority"}} {
+	for _, group := range [][]string{{"orders"}, {"ledger", catalog.Tokens}, {"users"}, {agentName}, {"authority"}} {
 		group = slices.DeleteFunc(group, func(name string) bool { return r.tasks[name] == nil })
 		if len(group) > 0 {
 			groups = append(groups, group)

@@ -39,18 +39,41 @@ func (r *run) table() {
 		people.Add(o.Name, r.relative(o.Cert), roles)
 	}
 	people.Write(out)
+	r.tableUsers()
 
 	out.Printf("\n%s\n", out.Bold("Try, from another terminal"))
 	r.try("alice may ask what the ledger serves", r.grpcurl("alice", "ledger", "list"))
 	r.try("alice opens an account", r.grpcurl("alice", "ledger", "-d", `{"currency": "EUR", "allow_negative": true}`, "ledger.v1.LedgerService/OpenAccount"))
 	r.try("bob may read, and is refused what changes something", r.grpcurl("bob", "users", "-d", `{"user": {"username": "eve"}}`, "users.v1.UsersService/Create"))
+	if through := loginOperator(r.policy, r.plan.td); len(r.users) > 0 && through != "" {
+		user := r.users[0].Username
+		r.try(user+" logs in, with the password above", r.rolecall("login", user, "--as", through))
+		r.try("who is "+user+" to the services? (the token is always a fresh one)", r.onBehalf(r.grpcurl(through, "users", "users.v1.UsersService/GetSelf")))
+	}
 	r.try("a tour of what is allowed, what is refused, and why", r.rolecall("demo"))
 	r.try("how everything stands", r.rolecall("status"))
 	r.try("any program of yours, inside the mesh", r.rolecall("run", "--id", catalog.ID(r.plan.td, "billing").String(), "--", "CMD"))
 	out.Printf("\nWho may do what stands in %s; edit it and the services follow within a second.\n", r.relative(r.dir.Roles()))
 	out.Printf("Logs: %s\n", r.relative(r.dir.Log("SERVICE")))
 	r.tellRoot()
+	for _, notice := range r.notices {
+		out.Printf("%s %s\n", out.Yellow("!"), notice)
+	}
 	out.Printf("Ctrl-C stops everything.\n")
+}
+
+// tableUsers shows the sample users. Their passwords are for development, like the whole mesh, and lie in mesh.json too.
+func (r *run) tableUsers() {
+	if len(r.users) == 0 {
+		return
+	}
+	out := r.config.Out
+	out.Println()
+	users := cli.Table{Header: []string{"USER", "PASSWORD", "ROLES"}}
+	for _, u := range r.users {
+		users.Add(u.Username, u.Password, strings.Join(u.Roles, " "))
+	}
+	users.Write(out)
 }
 
 // tellRoot says where the root is, and, where it is not at hand, until when somebody must bring the next issuer.
@@ -78,6 +101,11 @@ func (r *run) grpcurl(operator, service string, args ...string) string {
 	words := []string{"grpcurl", "-cacert", r.relative(r.dir.Bundle()), "-cert", r.relative(cert), "-key", r.relative(key)}
 	words = append(words, args[:len(args)-1]...)
 	return cli.Quote(append(words, net.JoinHostPort("localhost", port), args[len(args)-1])...)
+}
+
+// onBehalf makes a command line of grpcurl one that calls on behalf of who is logged in.
+func (r *run) onBehalf(grpcurl string) string {
+	return strings.Replace(grpcurl, "grpcurl ", `grpcurl -H "authorization: Bearer $(`+r.rolecall("login")+`)" `, 1)
 }
 
 // rolecall returns a command line of this binary, which may not be on the PATH.

@@ -78,6 +78,8 @@ type run struct {
 	guard     *interceptors.Guard
 	operators *operators
 	policy    *interceptors.Policy
+	users     []mesh.User
+	notices   []string // for the table
 
 	sup      *supervisor.Supervisor
 	keeping  sync.WaitGroup // of registrations
@@ -116,6 +118,7 @@ func (r *run) whole(ctx context.Context) (err error) {
 		}
 		return err
 	}
+	r.ensureUsers(ctx)
 	if err := r.announce(); err != nil {
 		return err
 	}
@@ -130,7 +133,7 @@ func (r *run) prepare() error {
 	if err != nil {
 		return err
 	}
-	r.plan = &plan{dir: r.dir, td: td, leafTTL: r.config.LeafTTL, url: r.config.Database != "",
+	r.plan = &plan{dir: r.dir, td: td, leafTTL: r.config.LeafTTL, accessTTL: r.config.AccessTTL, url: r.config.Database != "", auditAllowed: r.config.AuditAllowed,
 		federate: r.config.Federate, endpoint: r.config.BundleEndpoint}
 	if r.plan.ports, err = r.config.ports(); err != nil {
 		return err
@@ -140,6 +143,9 @@ func (r *run) prepare() error {
 	}
 	if r.policy, err = ensureRoles(r.dir, td); err != nil {
 		return err
+	}
+	if lines := missingBindings(r.policy, td); lines != "" {
+		r.notice("Nobody can log in: %s is from before there were users. Add below bindings:\n\n%s", r.relative(r.dir.Roles()), lines)
 	}
 	if err := r.database(); err != nil {
 		return err
