@@ -1,15 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -41,9 +38,9 @@ func measureDecision(time.Duration) (_ []row, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	binary := filepath.Join(dir, "interceptors.test"+exe())
-	if out, err := exec.Command(cmp.Or(os.Getenv("GO"), "go"), "-C", guardedPackage, "test", "-c", "-o", binary, ".").CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the benchmark of %s: %w\n%s", guardedPackage, err, out)
+	binary, err := buildBenchmark(guardedPackage, dir)
+	if err != nil {
+		return nil, err
 	}
 
 	var theirs []sample
@@ -75,13 +72,6 @@ func measureDecision(time.Duration) (_ []row, err error) {
 		rows = append(rows, took, made)
 	}
 	return rows, nil
-}
-
-func exe() string {
-	if runtime.GOOS == "windows" {
-		return ".exe"
-	}
-	return ""
 }
 
 type sized struct {

@@ -47,6 +47,7 @@ type suite struct {
 
 var suites = []suite{
 	{"decision", measureDecision},
+	{"tokens", measureTokens},
 	{"calls", measureCalls},
 	{"streams", measureStreams},
 	{"handshake", measureHandshakes},

@@ -38,13 +38,22 @@ func TestDemoShowsWhatItPromisesAndGivesTheBindingsBack(t *testing.T) {
 		if code != 0 {
 			t.Errorf("exit code %d:\n%s", code, out)
 		}
-		for _, want := range []string{"OK", "ROLE_REQUIRED", "untrusted", "no_certificate", "not_tls", "tls_version", "went as they should"} {
+		for _, want := range []string{"OK", "ROLE_REQUIRED", "untrusted", "no_certificate", "not_tls", "tls_version",
+			"LOGIN_REFUSED", "USER_REQUIRED", "USER_ROLE_REQUIRED", "USER_TOKEN_REVOKED", "SESSION_ENDED", "went as they should"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("it says nothing of %q:\n%s", want, out)
 			}
 		}
 		if strings.Contains(out, "\x1b[") {
 			t.Error("it is coloured, and its output is no terminal")
+		}
+		for _, u := range running.file.Users {
+			if strings.Contains(out, u.Password) {
+				t.Errorf("it shows the password of %s", u.Username)
+			}
+		}
+		if looksSecret.MatchString(out) {
+			t.Error("it shows a token")
 		}
 		unchanged(t)
 	})

@@ -56,6 +56,10 @@ func runSuite(m *testing.M) (code int) {
 		fmt.Fprintf(os.Stderr, "stop the shared mesh: %v\n%s\n", err, content(suite.running.log))
 		return max(code, 1)
 	}
+	if err := searchLogs(suite.running.dir); err != nil {
+		fmt.Fprintf(os.Stderr, "passwords and tokens belong in no log: %v\n", err)
+		return max(code, 1)
+	}
 	return code
 }
 

@@ -8,7 +8,7 @@ import (
 
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	ordersv1 "example.com/rolecall/gen/orders/v1"
-	usersv1 "example.com/rolecall/gen/users/v1"
+	"example.com/rolecall/interceptors"
 )
 
 func TestAnOrderIsPaidAcrossThreeServices(t *testing.T) {
@@ -18,19 +18,17 @@ func TestAnOrderIsPaidAcrossThreeServices(t *testing.T) {
 	ledger := alice.ledger(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if _, err := usersv1.NewUsersServiceClient(alice.dial(t, "users")).Create(ctx, &usersv1.CreateRequest{User: &usersv1.User{Username: "dora", DisplayName: "Dora"}}); err != nil {
-		t.Fatalf("create a user: %v", err)
-	}
-	payer, shop := openAccounts(t, ledger, running.service(t, "orders").ID)
-	orders := ordersv1.NewOrdersServiceClient(alice.dial(t, "orders"))
-	placed, err := orders.PlaceOrder(ctx, &ordersv1.PlaceOrderRequest{
-		Username: "dora", Item: "a lamp", Price: euro(4200), PayingAccount: payer, ReceivingAccount: shop,
+	dora := running.newUser(t, "orders.customer")
+	payer, shop := purse(t, alice, dora)
+	behalf := interceptors.AsUser(ctx, alice.login(t, dora).GetAccessToken())
+	placed, err := alice.orders(t).PlaceOrder(behalf, &ordersv1.PlaceOrderRequest{
+		Item: "a lamp", Price: euro(4200), PayingAccount: payer, ReceivingAccount: shop,
 	})
 	if err != nil {
 		t.Fatalf("place an order: %v", err)
 	}
-	if placed.GetOrder().GetState() != ordersv1.Order_STATE_PAID {
-		t.Fatalf("the order is %v, want STATE_PAID", placed.GetOrder())
+	if order := placed.GetOrder(); order.GetState() != ordersv1.Order_STATE_PAID || order.GetUsername() != dora.Username {
+		t.Fatalf("the order is %v, want STATE_PAID of %s", order, dora.Username)
 	}
 	for account, want := range map[string]int64{payer: -4200, shop: 4200} {
 		balance, err := ledger.GetBalance(ctx, &ledgerv1.GetBalanceRequest{AccountId: account})
@@ -46,4 +44,13 @@ func TestAnOrderIsPaidAcrossThreeServices(t *testing.T) {
 	if got, want := moved.GetTransfer().GetCaller(), running.service(t, "orders").ID; got != want {
 		t.Errorf("the transfer was made by %s, want %s", got, want)
 	}
+	t.Run("and not out of an account of another user", func(t *testing.T) {
+		theirs, _ := purse(t, alice, running.newUser(t, "orders.customer"))
+		placed, err := alice.orders(t).PlaceOrder(behalf, &ordersv1.PlaceOrderRequest{
+			Item: "a lamp", Price: euro(4200), PayingAccount: theirs, ReceivingAccount: shop,
+		})
+		if err != nil || placed.GetOrder().GetState() != ordersv1.Order_STATE_FAILED {
+			t.Errorf("%v, %v, want STATE_FAILED", placed, err)
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	ordersv1 "example.com/rolecall/gen/orders/v1"
+	tokensv1 "example.com/rolecall/gen/tokens/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/internal/catalog"
@@ -47,11 +48,27 @@ func TestEachOperatorMayDoWhatTheBindingsSay(t *testing.T) {
 		return err
 	}
 	create := func(ctx context.Context, c *caller) error {
-		_, err := usersv1.NewUsersServiceClient(c.dial(t, "users")).Create(ctx, &usersv1.CreateRequest{User: &usersv1.User{Username: "someone"}})
+		_, err := c.users(t).Create(ctx, &usersv1.CreateRequest{User: &usersv1.User{Username: "someone"}})
 		return err
 	}
 	orders := func(ctx context.Context, c *caller) error {
-		_, err := ordersv1.NewOrdersServiceClient(c.dial(t, "orders")).ListOrders(ctx, &ordersv1.ListOrdersRequest{})
+		_, err := c.orders(t).ListOrders(ctx, &ordersv1.ListOrdersRequest{})
+		return err
+	}
+	login := func(ctx context.Context, c *caller) error {
+		_, err := c.tokens(t).Login(ctx, &tokensv1.LoginRequest{Username: "nobody", Password: "not this one"})
+		return err
+	}
+	revoke := func(ctx context.Context, c *caller) error {
+		_, err := c.tokens(t).RevokeUser(ctx, &tokensv1.RevokeUserRequest{Username: "nobody"})
+		return err
+	}
+	place := func(ctx context.Context, c *caller) error {
+		_, err := c.orders(t).PlaceOrder(ctx, &ordersv1.PlaceOrderRequest{})
+		return err
+	}
+	verify := func(ctx context.Context, c *caller) error {
+		_, err := c.users(t).VerifyPassword(ctx, &usersv1.VerifyPasswordRequest{Username: "nobody", Password: "not this one"})
 		return err
 	}
 	ok := verdict{Code: codes.OK}
@@ -73,6 +90,14 @@ func TestEachOperatorMayDoWhatTheBindingsSay(t *testing.T) {
 		{"bob may not transfer", "bob", transfer, lacks("ledger.writer")},
 		{"bob may not open accounts", "bob", open, lacks("ledger.admin")},
 		{"bob may not create users", "bob", create, lacks("users.admin")},
+		{"alice logs users in", "alice", login, verdict{Code: codes.Unauthenticated, Reason: "LOGIN_REFUSED"}},
+		{"alice ends all sessions of a user", "alice", revoke, verdict{Code: codes.NotFound}},
+		{"alice may not verify passwords", "alice", verify, lacks("users.verifier")},
+		{"alice places orders for users and for nobody else", "alice", place, verdict{Code: codes.Unauthenticated, Reason: "USER_REQUIRED"}},
+		{"bob logs users in", "bob", login, verdict{Code: codes.Unauthenticated, Reason: "LOGIN_REFUSED"}},
+		{"bob may not end all sessions of a user", "bob", revoke, lacks("tokens.admin")},
+		{"carol may not log users in", "carol", login, lacks("tokens.login")},
+		{"carol may not place orders", "carol", place, lacks("orders.writer")},
 		{"carol may not transfer", "carol", transfer, lacks("ledger.writer")},
 		{"carol may not read balances", "carol", balance, lacks("ledger.reader")},
 		{"carol may not watch entries", "carol", watch, lacks("ledger.reader")},
@@ -109,8 +134,11 @@ func TestServicesHoldOnlyWhatTheyNeed(t *testing.T) {
 			}
 		}
 	}
-	// ledger.reader comes with ledger.writer. The others call nobody.
-	want := map[string][]string{"orders": {"ledger.reader", "ledger.writer", "users.reader"}}
+	// ledger.reader comes with ledger.writer, tokens.verifier by a wildcard, as to the others, which call nobody else.
+	want := map[string][]string{
+		"orders": {"ledger.reader", "ledger.writer", "tokens.verifier", "users.reader"},
+		"tokens": {"tokens.verifier", "users.verifier"},
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("roles of the services (-want +got):\n%s", diff)
 	}

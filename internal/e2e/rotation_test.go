@@ -72,6 +72,12 @@ func TestSoakNoCallFailsWhileCertificatesRotate(t *testing.T) {
 	defer endLoad()
 	seen := &sightings{servers: map[string]bool{}, issuers: map[string]bool{}, clients: map[string]bool{}}
 	var clients sync.WaitGroup
+	// Half of the readers call on behalf of a user, whose tokens are verified with keys that a certificate vouches for.
+	dave := newUserSession(t, running.caller(t, "bob"), running.sampleUser(t, "dave"))
+	await(t, "the ledger knows the keys of tokens", func() error {
+		return dave.readBalance(to)(t.Context(), running.caller(t, "bob").ledger(t))
+	})
+	clients.Go(func() { dave.keep(loading) })
 	for n := range readers + payers {
 		who, call := "bob", func(ctx context.Context, ledger ledgerv1.LedgerServiceClient, opts ...grpc.CallOption) error {
 			_, err := ledger.GetBalance(ctx, &ledgerv1.GetBalanceRequest{AccountId: to}, opts...)
@@ -82,6 +88,9 @@ func TestSoakNoCallFailsWhileCertificatesRotate(t *testing.T) {
 				_, err := ledger.Transfer(ctx, &ledgerv1.TransferRequest{FromAccount: from, ToAccount: to, Amount: euro(1)}, opts...)
 				return err
 			}
+		}
+		if n >= payers && n%2 == 0 {
+			call = dave.readBalance(to)
 		}
 		caller := running.caller(t, who)
 		ledger := ledgerv1.NewLedgerServiceClient(caller.dial(t, "ledger", noRetry))
@@ -104,6 +113,7 @@ func TestSoakNoCallFailsWhileCertificatesRotate(t *testing.T) {
 	<-lasted.Done()
 	endLoad()
 	clients.Wait()
+	dave.report(t)
 	entries := listEntries(t, running.caller(t, "bob").ledger(t), to)
 	for _, w := range watchers {
 		await(t, "the stream has caught up", func() error { return w.has(len(entries)) })

@@ -21,6 +21,7 @@ import (
 
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	ordersv1 "example.com/rolecall/gen/orders/v1"
+	tokensv1 "example.com/rolecall/gen/tokens/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/rolecalltest"
@@ -34,7 +35,7 @@ type otherAPI struct {
 	ca *rolecalltest.CA
 }
 
-var otherPaths = []string{"/ns/shop/sa/users", "/ns/shop/sa/ledger", "/ns/shop/sa/orders"}
+var otherPaths = []string{"/ns/shop/sa/users", "/ns/shop/sa/tokens", "/ns/shop/sa/ledger", "/ns/shop/sa/orders"}
 
 func (w otherAPI) FetchX509SVID(_ *workloadpb.X509SVIDRequest, stream grpc.ServerStreamingServer[workloadpb.X509SVIDResponse]) error {
 	if header, _ := metadata.FromIncomingContext(stream.Context()); len(header.Get("workload.spiffe.io")) != 1 {
@@ -70,7 +71,13 @@ bindings:
     members: [spiffe://example.org/ns/shop/sa/orders]
   - role: ledger.writer
     members: [spiffe://example.org/ns/shop/sa/orders]
+  - role: users.verifier
+    members: [spiffe://example.org/ns/shop/sa/tokens]
+  - role: tokens.verifier
+    members: ["spiffe://example.org/ns/shop/sa/*"]
   - role: users.admin
+    members: [spiffe://example.org/ns/ops/sa/admin]
+  - role: tokens.login
     members: [spiffe://example.org/ns/ops/sa/admin]
   - role: ledger.admin
     members: [spiffe://example.org/ns/ops/sa/admin]
@@ -100,16 +107,18 @@ func TestServicesRunOnAnotherWorkloadAPI(t *testing.T) {
 	}
 	program := buildRolecall(t)
 	addresses := map[string]string{}
-	for _, name := range []string{"users", "ledger", "orders"} {
+	peers := map[string][]string{"users": {"tokens"}, "tokens": {"users"}, "ledger": {"tokens"}, "orders": {"users", "tokens", "ledger"}}
+	for name := range peers {
 		addresses[name] = freeAddress(t)
+	}
+	logs := map[string]*process{}
+	for name := range peers {
 		args := []string{"serve", name, "--id", ca.ID("/ns/shop/sa/" + name).String(), "--listen", addresses[name],
-			"--admin", freeAddress(t), "--roles", roles, "--data", filepath.Join(dir, name)}
-		if name == "orders" {
-			for _, peer := range []string{"users", "ledger"} {
-				args = append(args, "--peer", fmt.Sprintf("%s=dns:///%s,%s", peer, addresses[peer], ca.ID("/ns/shop/sa/"+peer)))
-			}
+			"--admin", freeAddress(t), "--roles", roles, "--data", filepath.Join(dir, name), "--audit-allowed"}
+		for _, peer := range peers[name] {
+			args = append(args, "--peer", fmt.Sprintf("%s=dns:///%s,%s", peer, addresses[peer], ca.ID("/ns/shop/sa/"+peer)))
 		}
-		startProcess(t, program, []string{"SPIFFE_ENDPOINT_SOCKET=unix://" + socket}, args...)
+		logs[name] = startProcess(t, program, []string{"SPIFFE_ENDPOINT_SOCKET=unix://" + socket}, args...)
 	}
 
 	guard, err := interceptors.New(ca.Source("/ns/ops/sa/admin"), nil)
@@ -131,9 +140,17 @@ func TestServicesRunOnAnotherWorkloadAPI(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := usersv1.NewUsersServiceClient(dial("users")).Create(ctx, &usersv1.CreateRequest{User: &usersv1.User{Username: "dora", DisplayName: "Dora"}}); err != nil {
+	dora := &usersv1.User{Username: "dora", DisplayName: "Dora", Roles: []string{"orders.customer"}}
+	const password = "only for this test"
+	if _, err := usersv1.NewUsersServiceClient(dial("users")).Create(ctx, &usersv1.CreateRequest{User: dora, Password: password}); err != nil {
 		t.Fatalf("create a user: %v", err)
 	}
+	tokens := tokensv1.NewTokensServiceClient(dial("tokens"))
+	var session *tokensv1.LoginResponse
+	await(t, "dora is logged in", func() (err error) {
+		session, err = tokens.Login(ctx, &tokensv1.LoginRequest{Username: "dora", Password: password})
+		return comeAgain(t, err)
+	})
 	ledger := ledgerv1.NewLedgerServiceClient(dial("ledger"))
 	open := func(owner string, negative bool) string {
 		account, err := ledger.OpenAccount(ctx, &ledgerv1.OpenAccountRequest{Owner: owner, Currency: "EUR", AllowNegative: negative})
@@ -142,9 +159,15 @@ func TestServicesRunOnAnotherWorkloadAPI(t *testing.T) {
 		}
 		return account.GetAccount().GetAccountId()
 	}
-	paying, receiving := open(ca.ID("/ns/shop/sa/orders").String(), true), open("", false)
-	placed, err := ordersv1.NewOrdersServiceClient(dial("orders")).PlaceOrder(ctx, &ordersv1.PlaceOrderRequest{
-		Username: "dora", Item: "a lamp", Price: &ledgerv1.Money{Currency: "EUR", MinorUnits: 4200}, PayingAccount: paying, ReceivingAccount: receiving,
+	paying, receiving := open("user:dora", true), open("", false)
+	var placed *ordersv1.PlaceOrderResponse
+	orders := ordersv1.NewOrdersServiceClient(dial("orders"))
+	await(t, "orders knows who is revoked", func() error { // it has just started
+		_, err := orders.ListOrders(interceptors.AsUser(ctx, session.GetTokens().GetAccessToken()), &ordersv1.ListOrdersRequest{})
+		return err
+	})
+	placed, err = orders.PlaceOrder(interceptors.AsUser(ctx, session.GetTokens().GetAccessToken()), &ordersv1.PlaceOrderRequest{
+		Item: "a lamp", Price: &ledgerv1.Money{Currency: "EUR", MinorUnits: 4200}, PayingAccount: paying, ReceivingAccount: receiving,
 	})
 	if err != nil {
 		t.Fatalf("place an order: %v", err)
@@ -155,6 +178,13 @@ func TestServicesRunOnAnotherWorkloadAPI(t *testing.T) {
 	balance, err := ledger.GetBalance(ctx, &ledgerv1.GetBalanceRequest{AccountId: receiving})
 	if err != nil || balance.GetBalance().GetMinorUnits() != 4200 {
 		t.Fatalf("the balance is %v, %v", balance, err)
+	}
+	// Each of the two says who called it, and for whom.
+	for name, want := range map[string]callRecord{
+		"orders": {"/orders.v1.OrdersService/PlaceOrder", ca.ID("/ns/ops/sa/admin").String(), "dora"},
+		"ledger": {"/ledger.v1.LedgerService/Transfer", ca.ID("/ns/shop/sa/orders").String(), "dora"},
+	} {
+		await(t, "the audit record of "+name+" names workload and user", func() error { return hasRecord(content(logs[name].log), want) })
 	}
 }
 

@@ -27,21 +27,51 @@ var interceptorsModules = []string{
 	"google.golang.org/protobuf",
 }
 
-func TestInterceptorsBringTheseModulesAndNoOthers(t *testing.T) {
-	t.Parallel()
-	var got []string
+// featureModules is what each feature brings beside that, for those adopters who use it.
+var featureModules = map[string][]string{
+	"usertoken": nil,
+}
+
+// modulesOf returns the modules that packages bring on any platform, and which packages of ours.
+func modulesOf(t *testing.T, pattern string) (modules, own []string) {
+	t.Helper()
 	for _, goos := range platforms {
-		for _, p := range goList(t, goos, "-deps", "./interceptors/...") {
-			if p.Standard || p.Module == nil || p.Module.Path == modulePath {
-				continue
+		for _, p := range goList(t, goos, "-deps", pattern) {
+			switch {
+			case p.Standard || p.Module == nil:
+			case p.Module.Path == modulePath:
+				own = append(own, strings.TrimPrefix(p.ImportPath, modulePath+"/"))
+			default:
+				modules = append(modules, p.Module.Path)
 			}
-			got = append(got, p.Module.Path)
 		}
 	}
-	slices.Sort(got)
-	got = slices.Compact(got)
+	slices.Sort(modules)
+	slices.Sort(own)
+	return slices.Compact(modules), slices.Compact(own)
+}
+
+func TestInterceptorsBringTheseModulesAndNoOthers(t *testing.T) {
+	t.Parallel()
+	got, own := modulesOf(t, "./interceptors")
 	if diff := cmp.Diff(interceptorsModules, got); diff != "" {
-		t.Errorf("modules that ./interceptors/... brings (-expected +found):\n%s", diff)
+		t.Errorf("modules that ./interceptors brings (-expected +found):\n%s", diff)
+	}
+	for feature := range featureModules {
+		if slices.Contains(own, "interceptors/"+feature) {
+			t.Errorf("./interceptors brings the feature %s, which only those who use it should have", feature)
+		}
+	}
+}
+
+func TestEveryFeatureBringsTheseModulesAndNoOthers(t *testing.T) {
+	t.Parallel()
+	for feature, more := range featureModules {
+		want := slices.Sorted(slices.Values(slices.Concat(interceptorsModules, more)))
+		got, _ := modulesOf(t, "./interceptors/"+feature)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("modules that ./interceptors/%s brings (-expected +found):\n%s", feature, diff)
+		}
 	}
 }
 
