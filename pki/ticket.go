@@ -16,6 +16,9 @@ import (
 // JoinPath is the path of the SPIFFE IDs of join tickets, before the name of what joins.
 const JoinPath = "/join/"
 
+// AgentPath is the path of the SPIFFE IDs that tickets are turned into, before the same name.
+const AgentPath = "/agent/"
+
 // maxTicketChain bounds the certificates before the roots: leaf, issuer and cross certificates.
 const maxTicketChain = 8
 

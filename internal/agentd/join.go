@@ -30,9 +30,6 @@ import (
 // joinTimeout is how long Join waits for the authority.
 const joinTimeout = 30 * time.Second
 
-// agentPath is the path of the SPIFFE IDs of agents that have joined, before the name.
-const agentPath = "/agent/"
-
 // JoinConfig says how the agent of another machine gets its first certificate. All fields but TrustDomain and Log are needed.
 type JoinConfig struct {
 	// TrustDomain is the one that the ticket must be of; zero: any.
@@ -141,7 +138,7 @@ func agentOf(ticket *x509svid.SVID, cfg JoinConfig) (spiffeid.ID, error) {
 		return spiffeid.ID{}, fmt.Errorf("the ticket expired at %s; make another one: rolecall pki ticket %s (or, if it is fresh, set the clock of this machine)",
 			leaf.NotAfter.Format(time.RFC3339), name)
 	}
-	return spiffeid.FromPath(td, agentPath+name)
+	return spiffeid.FromPath(td, pki.AgentPath+name)
 }
 
 // ticketSource is a ticket as an interceptors.Source.
@@ -173,7 +170,7 @@ func redeem(ctx context.Context, cfg JoinConfig, ticket ticketSource, id spiffei
 	defer cancel()
 	response, err := authorityv1.NewAuthorityServiceClient(conn).Join(ctx, &authorityv1.JoinRequest{Csr: csr}, grpc.WaitForReady(true))
 	if err != nil {
-		return nil, nil, explain(err, strings.TrimPrefix(id.Path(), agentPath))
+		return nil, nil, explain(err, strings.TrimPrefix(id.Path(), pki.AgentPath))
 	}
 	chain, err := parse(response.GetChain())
 	if err != nil {

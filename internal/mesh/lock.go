@@ -14,7 +14,7 @@ import (
 const (
 	// patience is how long Acquire tries: Running holds the lock for a moment when it looks.
 	patience = 500 * time.Millisecond
-	// fileWait is how long a change of mesh.json waits for others, of which each takes milliseconds.
+	// fileWait is how long a change of a file, mesh.json for instance, waits for others, of which each takes milliseconds.
 	fileWait = 5 * time.Second
 )
 
@@ -143,13 +143,5 @@ func commandLine(args []string) string {
 
 // locked runs f while no other process does the same in this folder.
 func locked(d Dir, f func() error) error {
-	file, err := os.OpenFile(d.file("mesh.json.lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return fmt.Errorf("open the lock of mesh.json: %w", err)
-	}
-	defer file.Close()
-	if err := waitLock(file, fileWait); err != nil {
-		return fmt.Errorf("lock mesh.json within %s: %w; end what holds %s, or try again", fileWait, err, file.Name())
-	}
-	return f()
+	return WithLock(d.file("mesh.json.lock"), f)
 }

@@ -16,12 +16,6 @@ import (
 	"example.com/rolecall/pki"
 )
 
-// Paths of tickets and of what they are turned into.
-const (
-	joinPath  = "/join/"
-	agentPath = "/agent/"
-)
-
 // Join turns a ticket into the first certificate of an agent. The ticket is the caller's certificate, which the guard has
 // verified: it is of this trust domain, has not expired and is not denied. The same key may come again while the ticket
 // lives, for an answer that was lost on the way; another key is refused.
@@ -77,15 +71,15 @@ func (a *Authority) checkJoin(ctx context.Context, caller interceptors.Caller, c
 }
 
 // isTicket reports whether an ID is that of a join ticket, or looks like one.
-func isTicket(id spiffeid.ID) bool { return strings.HasPrefix(id.Path()+"/", joinPath) }
+func isTicket(id spiffeid.ID) bool { return strings.HasPrefix(id.Path()+"/", pki.JoinPath) }
 
 // agentID returns the agent that a ticket is for: spiffe://TRUST-DOMAIN/agent/NAME for /join/NAME; "" for all else.
 func agentID(ticket spiffeid.ID) string {
-	name, ok := strings.CutPrefix(ticket.Path(), joinPath)
+	name, ok := strings.CutPrefix(ticket.Path(), pki.JoinPath)
 	if !ok || strings.Contains(name, "/") {
 		return ""
 	}
-	id, err := spiffeid.FromPath(ticket.TrustDomain(), agentPath+name)
+	id, err := spiffeid.FromPath(ticket.TrustDomain(), pki.AgentPath+name)
 	if err != nil {
 		return ""
 	}

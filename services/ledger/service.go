@@ -1,8 +1,8 @@
 // Package ledger is the service that keeps double-entry books in integer minor units.
 //
 // Every transfer makes two entries that add up to zero, in one transaction with the balances of both accounts. An account
-// never goes below zero unless it was opened that way. store.go reads, post.go is the one place that moves money, watch.go
-// streams entries, import.go takes over the books of another system.
+// never goes below zero unless it was opened that way. store.go reads, post.go is the one place that moves money, owner.go
+// says whose it is, watch.go streams entries, import.go takes over the books of another system.
 package ledger
 
 import (

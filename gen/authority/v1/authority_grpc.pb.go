@@ -56,8 +56,8 @@ type AuthorityServiceClient interface {
 	// ReportTrust tells which bundle an agent has handed to whom. An agent reports after each change, and at each refresh
 	// hint; the latest report of each agent counts.
 	ReportTrust(ctx context.Context, in *ReportTrustRequest, opts ...grpc.CallOption) (*ReportTrustResponse, error)
-	// GetTrustReports returns what agents have reported, which identities hold certificates that have not expired, and how
-	// far the replacement of a root is.
+	// GetTrustReports returns what agents have reported, and which identities hold certificates that have not expired: what
+	// the replacement of a root waits for.
 	GetTrustReports(ctx context.Context, in *GetTrustReportsRequest, opts ...grpc.CallOption) (*GetTrustReportsResponse, error)
 	// ListIssuers returns every issuer, oldest first, and when somebody must act.
 	ListIssuers(ctx context.Context, in *ListIssuersRequest, opts ...grpc.CallOption) (*ListIssuersResponse, error)
@@ -220,8 +220,8 @@ type AuthorityServiceServer interface {
 	// ReportTrust tells which bundle an agent has handed to whom. An agent reports after each change, and at each refresh
 	// hint; the latest report of each agent counts.
 	ReportTrust(context.Context, *ReportTrustRequest) (*ReportTrustResponse, error)
-	// GetTrustReports returns what agents have reported, which identities hold certificates that have not expired, and how
-	// far the replacement of a root is.
+	// GetTrustReports returns what agents have reported, and which identities hold certificates that have not expired: what
+	// the replacement of a root waits for.
 	GetTrustReports(context.Context, *GetTrustReportsRequest) (*GetTrustReportsResponse, error)
 	// ListIssuers returns every issuer, oldest first, and when somebody must act.
 	ListIssuers(context.Context, *ListIssuersRequest) (*ListIssuersResponse, error)
