@@ -29,6 +29,7 @@ const (
 	leeway      = "usertoken TestLeewayToTheSecond"
 	otherTokens = "usertoken TestAttacksWithTokensOfACompanysIssuerAreRefused"
 	revocations = "usertoken TestAStreamOfRevocationsThatCannotBeTrueIsReadAnew"
+	signers     = ". TestASignerIsDecidedAboutAsAPeerIs"
 	keySets     = "usertoken TestAttacksWithKeySetsAreRefused"
 )
 
@@ -161,6 +162,11 @@ var requiredAttacks = []requiredAttack{
 	{name: "a verifier that starts while tokens is down", in: "usertoken TestAVerifierThatStartsWhileTokensIsDown"},
 	{name: "keys signed by another workload", in: keySets, as: "signed by another workload"},
 	{name: "secrets in logs, audit records, error details and panics", in: "usertoken TestSecretsInLogsAuditRecordsErrorDetailsAndPanics"},
+	{name: "signer denied", in: signers, as: "signer denied"},
+	{name: "signer's key denied", in: signers, as: "signer's key denied"},
+	{name: "signer without the role", in: signers, as: "signer without the role"},
+	{name: "peer without the role", in: signers, as: "peer without the role"},
+	{name: "a handler that calls another service inside the transaction", in: ". TestAHandlerThatCallsAnotherServiceInsideTheTransactionIsRefused"},
 	{name: "authorization twice", in: "usertoken TestTheHeaderIsReadStrictly", as: "authorization twice"},
 }
 

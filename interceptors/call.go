@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -28,7 +29,9 @@ type call struct {
 	body     func(any) error
 	user     *feature.User // nil: on behalf of nobody
 	userHeld authz.Set     // closed
-	detail   string        // of a refusal, for the audit record
+	// proof is what was proven of the request, once it has been; nil for a method that wants none.
+	proof  atomic.Pointer[proven]
+	detail string // why admit refused, for the audit record; empty once the handler runs
 }
 
 type callKey struct{}
@@ -65,10 +68,32 @@ func (s *Server) admit(ctx context.Context, m *method) (*call, error) {
 	return c, nil
 }
 
+// admitMessage decides about the message of a request, from the bytes that it came in: again what admit did, since a peer may
+// take as long for the body as it likes, and then the proof, which is used up only after everything else held. What takes
+// effect once uses it up later, in the transaction of the effect.
+// The detail is for the audit record.
+func (c *call) admitMessage(body []byte) (r reason, detail string) {
+	if r := c.decide(); r != allowed {
+		return r, ""
+	}
+	if !c.method.rule.Conditions.Proof {
+		return allowed, ""
+	}
+	if r, detail := c.admitProof(body); r != allowed {
+		return r, detail
+	}
+	return c.burnProof()
+}
+
 // decide asks everything that may change while the call lasts.
 func (c *call) decide() reason {
 	if r := c.server.decide(c.conn, c.method.rule, c.subset); r != allowed {
 		return r
+	}
+	if p := c.proof.Load(); p != nil {
+		if r, _ := c.signerStanding(p); r != allowed {
+			return r
+		}
 	}
 	return c.userStanding()
 }
@@ -84,20 +109,26 @@ func (c *call) admitted() {
 // refuse counts and records a refusal, has the connection closed where that goes with it, and returns the status. The
 // roles are those that were asked for, the method's if none are given.
 func (c *call) refuse(r reason, event string, roles ...string) error {
+	return c.refuseWith(r, event, c.detail, roles...)
+}
+
+// refuseWith is refuse with a detail for the audit record. It may run while the handler does.
+func (c *call) refuseWith(r reason, event, detail string, roles ...string) error {
 	c.method.counts[r].Add(1)
 	record := c.record(event, audit.Denied)
-	record.Reason, record.Detail = r.String(), c.detail
+	record.Reason, record.Detail = r.String(), cut(detail, 512)
 	info := map[string]string{}
 	if c.method.rule != nil {
 		info["method"] = c.method.full
 	}
-	if r == roleRequired {
-		if len(roles) > 0 {
-			record.Roles = roles
-		}
-		c.explainRoles(&record, info)
+	if len(roles) > 0 {
+		record.Roles = roles
 	}
 	switch r {
+	case roleRequired:
+		c.explainRoles(&record, info)
+	case signerDenied, signerRoleRequired:
+		c.explainSigner(r, &record, info)
 	case userRequired:
 		if login := c.loginMethod(); login != "" {
 			info["login_method"] = login
@@ -118,8 +149,8 @@ func (c *call) refuse(r reason, event string, roles ...string) error {
 		}
 	}
 	c.server.guard.audit.Write(record)
-	if r.retryable() {
-		_ = grpc.SetTrailer(c.Context, metadata.Pairs(retryPushback, pushback()))
+	if wait := r.retry(); wait > 0 {
+		_ = grpc.SetTrailer(c.Context, metadata.Pairs(retryPushback, pushback(wait)))
 	}
 	return r.err(info)
 }
@@ -164,6 +195,9 @@ func (c *call) record(event, verdict string) audit.Record {
 		if !c.user.Own {
 			r.UserIssuer = c.user.Issuer // another's alice is not ours
 		}
+	}
+	if p := c.proof.Load(); p != nil {
+		r.Signer = p.Signer.String()
 	}
 	if now := c.server.guard.state.Load(); now.bindings != nil {
 		r.Policy = now.bindings.Version

@@ -26,9 +26,20 @@ func (c Caller) ID() spiffeid.ID {
 	return c.call.conn.ID
 }
 
-// HasRole reports whether the caller holds the role now, and has not given it up for this call. A role that no service
-// of this server defines is not held.
+// HasRole reports whether the caller holds the role now, and has not given it up for this call. For a request that another
+// workload signed, that one must hold it too: neither lends its roles to the other. Before the request of a stream with
+// requires_proof was read, nobody is known to have signed it, and no role is held. A role that no service of this server
+// defines is not held.
 func (c Caller) HasRole(role string) bool {
+	if !c.peerHolds(role) {
+		return false
+	}
+	i, _ := c.call.server.table.RoleIndex(role)
+	return c.call.signerHolds(i)
+}
+
+// peerHolds is HasRole without the signer of the request.
+func (c Caller) peerHolds(role string) bool {
 	if c.call == nil {
 		return false
 	}
@@ -43,7 +54,21 @@ func (c Caller) HasRole(role string) bool {
 	return v.reason == allowed && v.held.Has(i)
 }
 
-// Require returns nil if HasRole(role), else the refusal ROLE_REQUIRED, counted and recorded like the guard's own: for a
+// Signer returns the workload whose key signed the request, verified: the caller, or one whose request the caller passes on
+// unchanged. It is false for a method that asks for no proof.
+func (c Caller) Signer() (spiffeid.ID, bool) {
+	if c.call == nil {
+		return spiffeid.ID{}, false
+	}
+	p := c.call.proof.Load()
+	if p == nil {
+		return spiffeid.ID{}, false
+	}
+	return p.Signer, true
+}
+
+// Require returns nil if HasRole(role), else the refusal ROLE_REQUIRED (PROOF_REQUIRED before the request of a stream was read
+// that must come with a proof), counted and recorded like the guard's own: for a
 // handler that needs more than its method's annotation can say, such as a role for what is not the caller's own.
 func (c Caller) Require(role string) error {
 	if c.HasRole(role) {
@@ -54,6 +79,12 @@ func (c Caller) Require(role string) error {
 	}
 	if r := c.call.decide(); r != allowed {
 		return c.call.refuse(r, "handler") // what the call itself rests on is gone
+	}
+	if c.call.unproven() {
+		return c.call.refuse(proofRequired, "handler", role)
+	}
+	if c.peerHolds(role) {
+		return c.call.refuse(signerRoleRequired, "handler", role)
 	}
 	return c.call.refuse(roleRequired, "handler", role)
 }

@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,12 +11,18 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"google.golang.org/grpc"
 
+	"example.com/rolecall/interceptors/internal/feature"
 	"example.com/rolecall/interceptors/internal/identity"
 )
 
 // NewClient makes a client of the one server that proves to be this SPIFFE ID, whatever name or address it is found
 // under. The caller's options are applied first: credentials among them are replaced by the guard's. Like
 // grpc.NewClient it does not connect before the first call.
+//
+// A unary method that may be called twice without harm, and asks for no proof, is called again by gRPC when nobody knows what came
+// of it; a service config of the caller's (grpc.WithDefaultServiceConfig) replaces that, and one that comes with the addresses of
+// the server, from DNS for instance, is not read. A request to a method with exactly_once gets a request_id if it has
+// none, before the interceptors that the caller gives by grpc.WithChainUnaryInterceptor.
 //
 // A connection is closed when the server's certificate expires, loses its root or is denied by the bindings. A unary
 // call that a server refused because the certificate shown on the connection has expired is made once more over a new
@@ -25,9 +32,17 @@ func (g *Guard) NewClient(target string, server spiffeid.ID, opts ...grpc.DialOp
 		return nil, fmt.Errorf("interceptors: %q is not the SPIFFE ID of a workload: it has no path", server)
 	}
 	c := &client{guard: g}
+	// Outermost, so that a request keeps its request_id however often an interceptor of the caller's sends it.
+	first := []grpc.DialOption{
+		grpc.WithDefaultServiceConfig(g.methods.serviceConfig()),
+		grpc.WithChainUnaryInterceptor(g.methods.begin), grpc.WithChainStreamInterceptor(beginStream),
+	}
 	own := []grpc.DialOption{
 		grpc.WithTransportCredentials(identity.Client(g.credentials("dial", c.opened, c.closed), server)),
 		grpc.WithChainUnaryInterceptor(c.retryExpired),
+		// Whoever answers for the name of the server would have requests sent again that must not be: gRPC reads a service config
+		// from a TXT record (gRFC A2). What the caller gives with grpc.WithDefaultServiceConfig counts.
+		grpc.WithDisableServiceConfig(),
 	}
 	// Innermost: no interceptor of the caller's comes after them.
 	if server.TrustDomain() == g.trustDomain {
@@ -35,7 +50,8 @@ func (g *Guard) NewClient(target string, server spiffeid.ID, opts ...grpc.DialOp
 	} else {
 		own = append(own, grpc.WithChainUnaryInterceptor(keepUser), grpc.WithChainStreamInterceptor(keepUserStream))
 	}
-	conn, err := grpc.NewClient(target, slices.Concat(opts, own)...)
+	own = append(own, c.features(server)...)
+	conn, err := grpc.NewClient(target, slices.Concat(first, opts, own)...)
 	if err != nil {
 		return nil, fmt.Errorf("interceptors: client of %s: %w", server, err)
 	}
@@ -45,8 +61,26 @@ func (g *Guard) NewClient(target string, server spiffeid.ID, opts ...grpc.DialOp
 // client is one NewClient.
 type client struct{ guard *Guard }
 
+// features returns the interceptors of the guard's features for one client.
+func (cl *client) features(server spiffeid.ID) []grpc.DialOption {
+	cl.guard.mu.Lock()
+	calling := cl.guard.calling
+	cl.guard.mu.Unlock()
+	var opts []grpc.DialOption
+	for _, f := range calling {
+		unary, stream := f.Client(feature.ClientEnv{Server: server, CloseOld: cl.closeOld})
+		if unary != nil {
+			opts = append(opts, grpc.WithChainUnaryInterceptor(unary))
+		}
+		if stream != nil {
+			opts = append(opts, grpc.WithChainStreamInterceptor(stream))
+		}
+	}
+	return opts
+}
+
 func (cl *client) opened(conn *identity.Conn) error {
-	c := &connection{Conn: conn, client: cl, shownUntil: cl.guard.shownUntil()}
+	c := &connection{Conn: conn, client: cl, shown: cl.guard.shown()}
 	if err := cl.guard.judgeServer(c, cl.guard.state.Load(), cl.guard.now()); err != nil {
 		return err
 	}
@@ -82,13 +116,19 @@ func (g *Guard) judgeServer(c *connection, now *state, wall time.Time) error {
 	return nil
 }
 
-// shownUntil returns the end of the certificate that is shown to servers now.
-func (g *Guard) shownUntil() time.Time {
+// shown is the certificate that a server was shown.
+type shown struct {
+	leaf  [sha256.Size]byte
+	until time.Time
+}
+
+// shown returns the certificate that is shown to servers now.
+func (g *Guard) shown() shown {
 	svid, err := g.source.GetX509SVID()
 	if err != nil {
-		return time.Time{}
+		return shown{}
 	}
-	return svid.Certificates[0].NotAfter
+	return shown{sha256.Sum256(svid.Certificates[0].Raw), svid.Certificates[0].NotAfter}
 }
 
 // retryExpired makes a call once more if the server found the certificate of this connection expired and there is a
@@ -102,11 +142,22 @@ func (cl *client) retryExpired(ctx context.Context, method string, req, reply an
 }
 
 // closeExpired closes the client's connections on which a certificate was shown that has expired, if there is a newer one.
-func (cl *client) closeExpired() (closed bool) {
-	now, newest := cl.guard.now(), cl.guard.shownUntil()
+func (cl *client) closeExpired() bool {
+	now, newest := cl.guard.now(), cl.guard.shown()
+	return cl.closeShown(func(s shown) bool { return newest.until.After(s.until) && !now.Before(s.until) })
+}
+
+// closeOld closes the client's connections on which another certificate was shown than the one that would be now.
+func (cl *client) closeOld() bool {
+	newest := cl.guard.shown()
+	return !newest.until.IsZero() && cl.closeShown(func(s shown) bool { return s != newest })
+}
+
+// closeShown closes the client's connections on which a certificate was shown that is bad, and tells whether there was one.
+func (cl *client) closeShown(bad func(shown) bool) (closed bool) {
 	_, clients := cl.guard.open()
 	for _, c := range clients {
-		if c.client == cl && newest.After(c.shownUntil) && !now.Before(c.shownUntil) {
+		if c.client == cl && bad(c.shown) {
 			_ = c.Close()
 			closed = true
 		}

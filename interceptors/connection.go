@@ -24,9 +24,9 @@ type connection struct {
 	use       *peerUse
 
 	// Of a connection of a client:
-	client     *client
-	shownUntil time.Time // end of the certificate that was shown to the server
-	judged     *state    // the last state that the server was found good under; used by opened and then by sweep alone
+	client *client
+	shown  shown  // to the server
+	judged *state // the last state that the server was found good under; used by opened and then by sweep alone
 
 	verdict atomic.Pointer[verdict]
 

@@ -74,7 +74,8 @@ func decisionAmong(tb testing.TB, n int, opts ...interceptors.Option) intercepto
 	tb.Helper()
 	ca := rolecalltest.NewCA(tb, "mesh.local")
 	guard := func(path string, bindings interceptors.Bindings, opts ...interceptors.Option) *interceptors.Guard {
-		g, err := interceptors.New(ca.Source(path), bindings, append(opts, interceptors.Logger(slog.New(slog.DiscardHandler)))...)
+		g, err := interceptors.New(ca.Source(path), bindings, append(opts, interceptors.Logger(slog.New(slog.DiscardHandler)),
+			interceptors.With(&fakeProofs{}), interceptors.With(&fakeOnce{}))...)
 		if err != nil {
 			tb.Fatalf("New: %v", err)
 		}

@@ -10,7 +10,7 @@
 //
 // A method that asks for a user (requires_user, requires_user_role) needs a guard that verifies users, by a feature that is
 // given with With: package usertoken has it. CallerFrom(ctx).User() then says on whose behalf a call is made, and AsUser makes
-// calls on behalf of somebody.
+// calls on behalf of somebody. In the same way package proof enforces requires_proof, and package exactlyonce exactly_once.
 //
 // # The way of a call
 //
@@ -19,9 +19,16 @@
 // passes (streams): is the certificate still valid, is its root still trusted, is the identity or its key denied, and
 // does the identity hold every role that the method requires (internal/authz)? decide is that decision, for all of them. Then
 // comes the user, if the call brings one: is the token good and not revoked, and does the user hold every role that the
-// method requires of users? The workload's roles and the user's are never added up. An open stream is looked at again at
-// once when the bindings or the bundle change, the certificate or the user's token expires, or the user is revoked. Each
-// decision can be found in the audit record (internal/audit). A handler asks CallerFrom who calls.
+// method requires of users? The workload's roles and the user's are never added up.
+//
+// Then the message is read, everything is decided again, and where the method asks for it come the proof of the request (is it
+// good for these bytes, is its signer denied, does the signer hold every role that the method requires?), which is used up, and
+// what sees that the request takes effect once. Inside of that run the interceptors of the server's author and the
+// handler. A method that asks for neither pays nothing for them.
+//
+// An open stream is looked at again at once when the bindings or the bundle change, the certificate or the user's token
+// expires, or the user is revoked. Each decision can be found in the audit record (internal/audit). A handler asks CallerFrom
+// who calls, and who signed.
 //
 // What the package does not do: it issues no certificates, and it never looks at names in certificates, at IP addresses
 // or at metadata to find out who somebody is.

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"example.com/rolecall/interceptors/internal/authz"
 	"example.com/rolecall/interceptors/internal/feature"
 )
 
@@ -36,22 +36,70 @@ func With(f Feature) Option {
 func (g *Guard) startFeatures() error {
 	env := feature.Env{
 		TrustDomain: g.trustDomain, Source: g.source, NewClient: g.NewClient, DeniedKey: g.deniedKey,
-		Now: g.now, Log: g.log, Meters: g.options.meters,
+		Now: g.now, Log: g.log, Meters: g.options.meters, Describe: g.methods.describe,
 	}
+	var calling, signing []feature.Calling
 	for _, f := range g.options.features {
 		running, err := f.Start(env)
 		if err != nil {
 			return fmt.Errorf("start the feature of %v: %w", f.Annotations(), err)
 		}
 		g.running = append(g.running, running)
-		users, ok := running.(feature.Users)
-		if ok {
-			g.users = users
-		}
 		for _, annotation := range f.Annotations() {
-			if !ok && strings.HasPrefix(annotation, "requires_user") {
-				return fmt.Errorf("the feature of %v verifies no users, so nobody would enforce %s: it must implement feature.Users", f.Annotations(), annotation)
+			if err := g.entrust(annotation, running); err != nil {
+				return fmt.Errorf("the feature of %v %w", f.Annotations(), err)
 			}
+		}
+		c, ok := running.(feature.Calling)
+		switch {
+		case ok && slices.Contains(f.Annotations(), "requires_proof"):
+			signing = append(signing, c) // last, so that nobody changes a call that is signed
+		case ok:
+			calling = append(calling, c)
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.calling = append(calling, signing...)
+	return nil
+}
+
+// entrust has a feature enforce an annotation, if it can.
+func (g *Guard) entrust(annotation string, running feature.Running) (err error) {
+	var ok bool
+	switch annotation {
+	case "requires_user", "requires_user_role":
+		if g.users, ok = running.(feature.Users); !ok {
+			return fmt.Errorf("verifies no users, so nobody would enforce %s: it must implement feature.Users", annotation)
+		}
+	case "requires_proof":
+		if g.proofs, ok = running.(feature.Proofs); !ok {
+			return fmt.Errorf("verifies no proofs, so nobody would enforce %s: it must implement feature.Proofs", annotation)
+		}
+	case "exactly_once":
+		if g.once, ok = running.(feature.Once); !ok {
+			return fmt.Errorf("answers no repeated requests, so nobody would enforce %s: it must implement feature.Once", annotation)
+		}
+	}
+	return nil
+}
+
+// serveFeatures tells the features which methods of a server they will have to do with.
+func (g *Guard) serveFeatures(table *authz.Table) error {
+	for i, running := range g.running {
+		serving, ok := running.(feature.Serving)
+		if !ok {
+			continue
+		}
+		annotations := g.options.features[i].Annotations()
+		var methods []feature.Method
+		for _, m := range table.Methods() {
+			if slices.ContainsFunc(annotations, m.Conditions.Has) {
+				methods = append(methods, g.methods.describe(m.Full))
+			}
+		}
+		if err := serving.Serve(methods); err != nil {
+			return fmt.Errorf("the feature of %v: %w", annotations, err)
 		}
 	}
 	return nil

@@ -50,9 +50,13 @@ type Guard struct {
 	closed    atomic.Bool
 
 	running []feature.Running
-	users   feature.Users // nil: no feature knows users
+	users   feature.Users  // nil: no feature knows users
+	proofs  feature.Proofs // nil: no feature verifies proofs
+	once    feature.Once   // nil: no feature answers repeated requests
+	methods described
 
 	mu      sync.Mutex
+	calling []feature.Calling // in the order in which clients run them
 	servers []*Server
 	clients map[*connection]struct{}
 }

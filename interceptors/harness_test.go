@@ -44,6 +44,8 @@ type mesh struct {
 	guard  *interceptors.Guard
 	server *interceptors.Server
 	ledger *ledger
+	proofs *fakeProofs // of the server's guard
+	once   *fakeOnce
 	addr   string
 	audit  *records
 	log    *records
@@ -62,9 +64,12 @@ func newMesh(t *testing.T, configure ...func(*meshConfig)) *mesh {
 	for _, c := range configure {
 		c(&cfg)
 	}
-	m := &mesh{t: t, ca: rolecalltest.NewCA(t, "mesh.local"), ledger: &ledger{}, audit: &records{}, log: &records{}}
+	m := &mesh{
+		t: t, ca: rolecalltest.NewCA(t, "mesh.local"), ledger: &ledger{}, proofs: &fakeProofs{}, once: &fakeOnce{}, audit: &records{}, log: &records{},
+	}
 	m.source = m.ca.Source(server)
-	m.guard = m.newGuard(m.source, cfg.bindings, append([]interceptors.Option{
+	m.guard = m.guardWith(m.source, cfg.bindings, append([]interceptors.Option{
+		interceptors.With(m.proofs), interceptors.With(m.once),
 		interceptors.Audit(slog.NewJSONHandler(m.audit, nil)),
 		interceptors.Logger(slog.New(slog.NewTextHandler(m.log, nil))),
 		interceptors.AuditAllowed(),
@@ -81,7 +86,13 @@ func newMesh(t *testing.T, configure ...func(*meshConfig)) *mesh {
 	return m
 }
 
+// newGuard makes a guard whose features take every proof and every request.
 func (m *mesh) newGuard(source interceptors.Source, bindings interceptors.Bindings, opts ...interceptors.Option) *interceptors.Guard {
+	m.t.Helper()
+	return m.guardWith(source, bindings, append(opts, interceptors.With(&fakeProofs{}), interceptors.With(&fakeOnce{}))...)
+}
+
+func (m *mesh) guardWith(source interceptors.Source, bindings interceptors.Bindings, opts ...interceptors.Option) *interceptors.Guard {
 	m.t.Helper()
 	guard, err := interceptors.New(source, bindings, opts...)
 	if err != nil {

@@ -93,9 +93,13 @@ func (g *Guard) observe() error {
 
 func (s *Server) observe(visit func(method, reason string, n int64)) {
 	each := func(m *method) {
+		byName := map[string]int64{} // a reason has one name whoever it is about
 		for r := range reasonCount {
-			if n := m.counts[r].Load(); n > 0 {
-				visit(m.full, r.String(), int64(n))
+			byName[r.String()] += int64(m.counts[r].Load())
+		}
+		for name, n := range byName {
+			if n > 0 {
+				visit(m.full, name, n)
 			}
 		}
 	}

@@ -32,6 +32,17 @@ const (
 	userTokenRevoked
 	userRoleRequired
 	verifierUnavailable
+	proofRequired
+	proofInvalid
+	proofExpired
+	proofReplayed
+	proofSignerUnknown
+	proofWindowFull
+	signerDenied
+	signerRoleRequired
+	requestIDRequired
+	requestIDReused
+	requestInProgress
 	panicked
 	reasonCount
 )
@@ -58,17 +69,41 @@ var refusals = [reasonCount]struct {
 	userTokenRevoked:    {"USER_TOKEN_REVOKED", codes.Unauthenticated, "the access token of the user was revoked", false},
 	userRoleRequired:    {"USER_ROLE_REQUIRED", codes.PermissionDenied, "the user lacks a role that the method requires", false},
 	verifierUnavailable: {"VERIFIER_UNAVAILABLE", codes.Unavailable, "the service cannot verify what came with the call yet", false},
-	panicked:            {"INTERNAL", codes.Internal, "internal error", false},
+	proofRequired:       {"PROOF_REQUIRED", codes.Unauthenticated, "the method is called with a signed proof of the request", false},
+	proofInvalid:        {"PROOF_INVALID", codes.Unauthenticated, "the proof is not valid for this request", false},
+	proofExpired:        {"PROOF_EXPIRED", codes.Unauthenticated, "the proof has expired", false},
+	proofReplayed:       {"PROOF_REPLAYED", codes.Unauthenticated, "the proof was used before", false},
+	proofSignerUnknown:  {"PROOF_SIGNER_UNKNOWN", codes.Unauthenticated, "the key of the workload that signed the request is not known", false},
+	proofWindowFull:     {"PROOF_WINDOW_FULL", codes.ResourceExhausted, "the workload that signed the request has used too many proofs", false},
+	// The signer of a request that another passes on: the connection is of that other one, and stays.
+	signerDenied:       {"IDENTITY_DENIED", codes.PermissionDenied, "the workload that signed the request is denied", false},
+	signerRoleRequired: {"ROLE_REQUIRED", codes.PermissionDenied, "the workload that signed the request lacks a role that the method requires", false},
+	requestIDRequired:  {"REQUEST_ID_REQUIRED", codes.InvalidArgument, "the request needs a request_id that is a UUID", false},
+	requestIDReused:    {"REQUEST_ID_REUSED", codes.FailedPrecondition, "the request_id was used before, for another request", false},
+	requestInProgress:  {"REQUEST_IN_PROGRESS", codes.Aborted, "the first request with this request_id still runs", false},
+	panicked:           {"INTERNAL", codes.Internal, "internal error", false},
 }
 
-// retryAfter is how long a caller over a limit is asked to wait.
-const retryAfter = time.Second
+// The least time that a caller is asked to wait: for room under a limit or a verifier at work, and for what is a matter of
+// moments.
+const (
+	retryAfter = time.Second
+	retrySoon  = 100 * time.Millisecond
+)
 
 // retryPushback is the trailer that gRPC's own retry reads (gRFC A6), in milliseconds.
 const retryPushback = "grpc-retry-pushback-ms"
 
-// retryable tells whether the same call may succeed in a moment.
-func (r reason) retryable() bool { return r == rateLimited || r == verifierUnavailable }
+// retry returns how long a caller waits before the same call, with a proof made anew, may succeed; 0 if it will not.
+func (r reason) retry() time.Duration {
+	switch r {
+	case rateLimited, verifierUnavailable, proofWindowFull:
+		return retryAfter
+	case proofExpired, requestInProgress:
+		return retrySoon
+	}
+	return 0
+}
 
 func (r reason) String() string { return refusals[r].name }
 
@@ -76,8 +111,8 @@ func (r reason) String() string { return refusals[r].name }
 func (r reason) err(metadata map[string]string) error {
 	refusal := refusals[r]
 	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Domain: errorDomain, Reason: refusal.name, Metadata: metadata}}
-	if r.retryable() {
-		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
+	if wait := r.retry(); wait > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(wait)})
 	}
 	return withDetails(status.New(refusal.code, refusal.message), details...)
 }
@@ -89,7 +124,7 @@ func withDetails(s *status.Status, details ...protoadapt.MessageV1) error {
 	return s.Err()
 }
 
-func pushback() string { return strconv.FormatInt(retryAfter.Milliseconds(), 10) }
+func pushback(wait time.Duration) string { return strconv.FormatInt(wait.Milliseconds(), 10) }
 
 // InvalidField returns the error of a handler that refuses one field of a request: INVALID_ARGUMENT with a
 // BadRequest.FieldViolation and the reason INVALID_FIELD. The description is shown to the caller.

@@ -16,6 +16,7 @@ import (
 
 	"example.com/rolecall/interceptors/internal/authz"
 	"example.com/rolecall/interceptors/internal/identity"
+	"example.com/rolecall/interceptors/internal/wire"
 )
 
 // Server is a gRPC server whose guard cannot be left out. It is a grpc.ServiceRegistrar and a reflection.GRPCServer.
@@ -48,7 +49,8 @@ type method struct {
 // NewServer makes a server. The caller's options are applied first, so that nothing in them weakens the guard: its
 // credentials, its stream interceptor, its handler for unknown services and its limits of a connection's life stand.
 // Interceptors of the caller run inside the guard; give them with grpc.ChainStreamInterceptor, since
-// grpc.StreamInterceptor would claim the outermost place, and Serve refuses that.
+// grpc.StreamInterceptor would claim the outermost place, and Serve refuses that. With a feature that enforces
+// requires_proof or exactly_once messages are those of Protobuf, and no codec of the caller's is used.
 func (g *Guard) NewServer(opts ...grpc.ServerOption) *Server {
 	s := &Server{
 		guard:   g,
@@ -73,6 +75,9 @@ func (g *Guard) NewServer(opts ...grpc.ServerOption) *Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: age, MaxConnectionAgeGrace: grace}),
 		grpc.ConnectionTimeout(20 * time.Second),
 		grpc.WriteBufferSize(32 << 10), // unbuffered, gRPC loses track of a connection that is reset after its handshake
+	}
+	if g.proofs != nil || g.once != nil {
+		guarded = append(guarded, grpc.ForceServerCodecV2(wire.Codec()))
 	}
 	s.grpc, err = newGRPC(slices.Concat(defaults, opts, guarded))
 	if err != nil {
@@ -150,7 +155,7 @@ func (s *Server) Serve(lis net.Listener) error {
 	return s.grpc.Serve(lis)
 }
 
-// compile proves that every method has a policy.
+// compile proves that every method has a policy, and that the features are ready to do their part.
 func (s *Server) compile() error {
 	now := s.guard.state.Load()
 	if now.bindings == nil {
@@ -158,6 +163,9 @@ func (s *Server) compile() error {
 	}
 	table, err := authz.Compile(s.grpc.GetServiceInfo(), nil, s.guard.options.allow, s.guard.options.annotations)
 	if err != nil {
+		return err
+	}
+	if err := s.guard.serveFeatures(table); err != nil {
 		return err
 	}
 	for full, m := range s.methods {
@@ -191,9 +199,10 @@ func (s *Server) sweep(now *state, wall time.Time) {
 			for _, g := range c.openStreams() {
 				g.lookAgain()
 			}
-		} else if s.guard.users != nil {
+		} else if s.guard.users != nil || s.guard.proofs != nil {
+			// What a token or the certificate of a signer says ends by itself.
 			for _, g := range c.openStreams() {
-				if g.call.user != nil {
+				if g.call.user != nil || g.call.relayed() {
 					g.lookAgain()
 				}
 			}

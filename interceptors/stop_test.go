@@ -11,8 +11,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
+	"example.com/rolecall/interceptors/internal/feature"
 )
 
 func TestGracefulStopFinishesCallsInFlight(t *testing.T) {
@@ -123,4 +125,45 @@ func TestALongUnaryCallIsCutToWhatADrainedConnectionHas(t *testing.T) {
 	if left < 19*time.Minute || left > 20*time.Minute {
 		t.Errorf("the handler has %s", left)
 	}
+}
+
+func TestAGracefulStopWaitsForWhatIsToTakeEffectOnce(t *testing.T) {
+	t.Parallel()
+	m, _ := newTill(t)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	m.once.do = func(ctx context.Context, _ *feature.OnceCall, run run) ([]byte, feature.Verdict, string, error) {
+		close(entered)
+		<-leave
+		response, err := run(ctx)
+		if err != nil {
+			return nil, feature.Good, "", err
+		}
+		bytes, err := proto.Marshal(response)
+		return bytes, feature.Good, "", err
+	}
+	conn := m.dial(clerk)
+	ctx := timeout(t)
+	called := make(chan error, 1)
+	go func() { called <- ask(ctx, conn, payOnce) }()
+	<-entered
+	stopped := make(chan struct{})
+	go func() {
+		m.server.GracefulStop()
+		close(stopped)
+	}()
+	eventually(t, "a server that takes no new connections", func() bool {
+		conn, err := net.Dial("tcp", m.addr)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err != nil
+	})
+	select {
+	case <-stopped:
+		t.Error("the server stopped while a request was taking effect")
+	default:
+	}
+	close(leave)
+	must(t, <-called)
+	<-stopped
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+
+	"example.com/rolecall/interceptors/internal/wire"
 )
 
 // stallTimeout is how long a refusal waits for a client that holds up a message of the handler because it does not read
@@ -31,7 +34,7 @@ func (s *Server) interceptStream(impl any, stream grpc.ServerStream, info *grpc.
 		s.streamEnded(c.conn)
 		return c.refuse(rateLimited, "call")
 	}
-	g := &guardedStream{ServerStream: stream, call: c, ended: make(chan struct{}), sending: make(chan struct{}, 1)}
+	g := &guardedStream{ServerStream: stream, call: c, wantsProof: m.rule.Conditions.Proof, ended: make(chan struct{}), sending: make(chan struct{}, 1)}
 	g.ctx = grpc.NewContextWithServerTransportStream(c, headers{g})
 	c.conn.addStream(g)
 	defer c.conn.removeStream(g)
@@ -39,7 +42,9 @@ func (s *Server) interceptStream(impl any, stream grpc.ServerStream, info *grpc.
 		s.streamEnded(c.conn)
 		return err
 	}
-	c.admitted()
+	if !g.wantsProof {
+		c.admitted()
+	}
 
 	done := make(chan error, 1)
 	s.handlers.Add(1)
@@ -53,6 +58,9 @@ func (s *Server) interceptStream(impl any, stream grpc.ServerStream, info *grpc.
 	}()
 	select {
 	case err := <-done:
+		if err == nil && g.unproven() {
+			g.end(proofRequired, "call", "the handler has not asked for the request")
+		}
 		return g.outcome(err)
 	case <-g.ended:
 		g.waitForReader()
@@ -77,12 +85,14 @@ func (s *Server) refuseUnknown(any, grpc.ServerStream) error { return methodNotA
 // guardedStream is the stream that a handler gets. No message passes it that the decision does not allow at that moment.
 type guardedStream struct {
 	grpc.ServerStream
-	call  *call
-	ctx   context.Context
-	ended chan struct{} // closed when the stream is refused
+	call       *call
+	ctx        context.Context
+	wantsProof bool          // of the first message
+	ended      chan struct{} // closed when the stream is refused
 	// sending has a place for the one SendMsg that gRPC allows at a time; whoever ends the stream takes it.
 	sending chan struct{}
 
+	proven  atomic.Bool
 	once    sync.Once
 	reason  reason
 	refusal error // set before ended is closed
@@ -104,6 +114,10 @@ func (h headers) SetTrailer(md metadata.MD) error {
 
 // SendMsg sends a message unless the stream has been refused.
 func (g *guardedStream) SendMsg(message any) error {
+	if g.unproven() {
+		g.end(proofRequired, "call", "the handler answers before it has asked for the request")
+		return g.outcome(nil)
+	}
 	if err := g.lookAgain(); err != nil {
 		return err
 	}
@@ -118,22 +132,51 @@ func (g *guardedStream) SendMsg(message any) error {
 
 // RecvMsg receives a message, and passes it on unless the stream has been refused.
 func (g *guardedStream) RecvMsg(message any) error {
+	if g.unproven() {
+		return g.receiveProven(message)
+	}
 	if err := g.ServerStream.RecvMsg(message); err != nil {
 		return g.outcome(err)
 	}
 	return g.lookAgain()
 }
 
-// lookAgain decides anew. A refusal is final, counted and recorded once, and ends the stream.
+// receiveProven receives the first message of a stream that wants a proof of it.
+func (g *guardedStream) receiveProven(message any) error {
+	captured := &wire.Captured{}
+	if err := g.ServerStream.RecvMsg(captured); err != nil {
+		return g.outcome(err)
+	}
+	if r, detail := g.call.admitMessage(captured.Bytes); r != allowed {
+		g.end(r, "call", detail)
+		return g.outcome(nil)
+	}
+	if err := decode(captured.Bytes, message); err != nil {
+		return g.outcome(err)
+	}
+	g.call.admitted()
+	g.proven.Store(true)
+	return g.outcome(nil)
+}
+
+// unproven tells whether a proof is wanted that has not been verified and used up.
+func (g *guardedStream) unproven() bool { return g.wantsProof && !g.proven.Load() }
+
+// lookAgain decides anew, and ends the stream if it is refused.
 func (g *guardedStream) lookAgain() error {
 	if r := g.call.decide(); r != allowed {
-		g.once.Do(func() {
-			defer close(g.ended) // even if recording panics
-			g.reason, g.refusal = r, r.err(nil)
-			g.refusal = g.call.refuse(r, "stream")
-		})
+		g.end(r, "stream", "")
 	}
 	return g.outcome(nil)
+}
+
+// end ends the stream with a refusal, which is final, and counted and recorded once.
+func (g *guardedStream) end(r reason, event, detail string) {
+	g.once.Do(func() {
+		defer close(g.ended) // even if recording panics
+		g.reason, g.refusal = r, r.err(nil)
+		g.refusal = g.call.refuseWith(r, event, detail)
+	})
 }
 
 // outcome returns the refusal if there is one, else err.

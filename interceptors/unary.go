@@ -4,6 +4,10 @@ import (
 	"context"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"example.com/rolecall/interceptors/internal/wire"
 )
 
 // guardUnary puts the guard around the handler of a unary method. gRPC calls it before it has read the body, which the
@@ -17,23 +21,56 @@ func (s *Server) guardUnary(m *method, next grpc.MethodHandler) grpc.MethodHandl
 		}
 		defer c.limit()()
 		c.body = body
-		return next(impl, c, c.readBody, chain)
+		if m.rule.Conditions.ExactlyOnce {
+			chain = c.exactlyOnce(chain)
+		}
+		reply, err := next(impl, c, c.readBody, chain)
+		if err != nil || !m.rule.Conditions.Proof && !m.rule.Conditions.ExactlyOnce {
+			return reply, err
+		}
+		return c.answer(reply)
 	}
 }
 
-// readBody decodes the request and decides again: a peer may take as long for the body as it likes.
+// readBody reads the request, decides about it and decodes it.
 func (c *call) readBody(request any) error {
+	var captured wire.Captured // of which a proof is
+	into := request
+	if c.method.rule.Conditions.Proof {
+		into = &captured
+	}
+	if err := c.receive(into); err != nil {
+		return err
+	}
+	if r, detail := c.admitMessage(captured.Bytes); r != allowed {
+		return c.refuseWith(r, "call", detail)
+	}
+	if c.method.rule.Conditions.Proof {
+		if err := decode(captured.Bytes, request); err != nil {
+			return err
+		}
+	}
+	if !c.method.rule.Conditions.ExactlyOnce {
+		c.admitted()
+	}
+	return nil
+}
+
+// receive reads the request.
+func (c *call) receive(request any) error {
 	bodies := &c.conn.use.bodies
 	defer bodies.Add(-1)
 	if bodies.Add(1) > int64(c.server.guard.options.maxStreams) {
 		return c.refuse(rateLimited, "call")
 	}
-	if err := c.body(request); err != nil {
-		return err
+	return c.body(request)
+}
+
+// decode decodes a request whose proof was verified, and not before: what nobody has signed reaches no decoder. The error is
+// the one of gRPC for a request that is no message.
+func decode(body []byte, request any) error {
+	if err := wire.Decode(body, request); err != nil {
+		return status.Errorf(codes.Internal, "interceptors: error unmarshalling request: %v", err)
 	}
-	if r := c.decide(); r != allowed {
-		return c.refuse(r, "call")
-	}
-	c.admitted()
 	return nil
 }

@@ -47,6 +47,19 @@ func (c Caller) RequireUserRole(role string) error {
 // own issuer is configured beside the mesh's, look at Own too: the two may know different people by one name.
 func (u User) Subject() string { return u.said().Subject }
 
+// Key returns the user as one string that no other user has: "user:alice" for one of the mesh's own tokens service, else
+// "user:ISSUER#SUBJECT"; empty for the zero User. Usernames of the mesh hold no "#".
+func (u User) Key() string {
+	switch said := u.said(); {
+	case u.call == nil:
+		return ""
+	case said.Own:
+		return "user:" + said.Subject
+	default:
+		return "user:" + said.Issuer + "#" + said.Subject
+	}
+}
+
 // Issuer returns who issued the token: a SPIFFE ID for the mesh's own tokens service, else the issuer's URL.
 func (u User) Issuer() string { return u.said().Issuer }
 

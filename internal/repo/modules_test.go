@@ -29,7 +29,9 @@ var interceptorsModules = []string{
 
 // featureModules is what each feature brings beside that, for those adopters who use it.
 var featureModules = map[string][]string{
-	"usertoken": nil,
+	"exactlyonce": nil,
+	"proof":       nil,
+	"usertoken":   nil,
 }
 
 // modulesOf returns the modules that packages bring on any platform, and which packages of ours.
@@ -64,13 +66,14 @@ func TestInterceptorsBringTheseModulesAndNoOthers(t *testing.T) {
 	}
 }
 
-func TestEveryFeatureBringsTheseModulesAndNoOthers(t *testing.T) {
+func TestAFeatureBringsNoOtherModules(t *testing.T) {
 	t.Parallel()
 	for feature, more := range featureModules {
-		want := slices.Sorted(slices.Values(slices.Concat(interceptorsModules, more)))
-		got, _ := modulesOf(t, "./interceptors/"+feature)
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("modules that ./interceptors/%s brings (-expected +found):\n%s", feature, diff)
+		modules, _ := modulesOf(t, "./interceptors/"+feature)
+		for _, module := range modules {
+			if !slices.Contains(interceptorsModules, module) && !slices.Contains(more, module) {
+				t.Errorf("./interceptors/%s brings %s", feature, module)
+			}
 		}
 	}
 }

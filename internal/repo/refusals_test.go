@@ -38,7 +38,42 @@ func literals(t *testing.T, name, source string) []string {
 	return values
 }
 
-// Reasons are the upper-case words in the files that build an ErrorInfo.
+// coded returns the string literals that a Go file passes to a function beside a status code.
+func coded(t *testing.T, name, source string) []string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), name, source, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatalf("parse %s: %v", name, err)
+	}
+	var values []string
+	ast.Inspect(file, func(node ast.Node) bool {
+		call, ok := node.(*ast.CallExpr)
+		if !ok || !slices.ContainsFunc(call.Args, isCode) {
+			return true
+		}
+		for _, arg := range call.Args {
+			if lit, ok := arg.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+				if value, err := strconv.Unquote(lit.Value); err == nil {
+					values = append(values, value)
+				}
+			}
+		}
+		return true
+	})
+	return values
+}
+
+func isCode(e ast.Expr) bool {
+	selector, ok := e.(*ast.SelectorExpr)
+	if !ok {
+		return false
+	}
+	of, ok := selector.X.(*ast.Ident)
+	return ok && of.Name == "codes"
+}
+
+// Reasons are the upper-case words in the files that build an ErrorInfo, and those that others hand to a function together with
+// a status code.
 func TestEveryReasonHasAParagraphInRefusals(t *testing.T) {
 	t.Parallel()
 	var used []string
@@ -47,10 +82,11 @@ func TestEveryReasonHasAParagraphInRefusals(t *testing.T) {
 			continue
 		}
 		source := read(t, name)
-		if !strings.Contains(source, "errdetails.ErrorInfo{") {
-			continue
+		values := coded(t, name, source)
+		if strings.Contains(source, "errdetails.ErrorInfo{") {
+			values = append(values, literals(t, name, source)...)
 		}
-		for _, value := range literals(t, name, source) {
+		for _, value := range values {
 			if reasonName.MatchString(value) {
 				used = append(used, value)
 			}

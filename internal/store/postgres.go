@@ -11,6 +11,9 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
+// maxTransaction bounds how long a transaction may wait for its process: as long as one may take at most.
+const maxTransaction = 30 * time.Second
+
 // postgresConns is how many connections one process holds at most.
 const postgresConns = 16
 
@@ -22,6 +25,8 @@ func openPostgres(ctx context.Context, url, schema string) (*DB, error) {
 	}
 	cfg.RuntimeParams["search_path"] = schema
 	cfg.RuntimeParams["application_name"] = "rolecall " + schema
+	// Rows that are read to be changed are locked by ForUpdate, so no higher level is needed.
+	cfg.RuntimeParams["default_transaction_isolation"] = "read committed"
 	// A process that hangs inside a transaction would keep its row locks for ever.
 	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(maxTransaction.Milliseconds())
 	db := stdlib.OpenDB(*cfg)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -13,6 +14,8 @@ import (
 	"google.golang.org/grpc/status"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"example.com/rolecall/interceptors/exactlyonce"
 )
 
 // Status makes the gRPC status of an error that a handler ended with. An error that is a status already stays what it is.
@@ -21,6 +24,10 @@ func Status(ctx context.Context, log *slog.Logger, doing string, err error) erro
 	if err == nil {
 		return nil
 	}
+	var known caused
+	if errors.As(err, &known) {
+		return known
+	}
 	var already interface{ GRPCStatus() *status.Status }
 	if errors.As(err, &already) {
 		return already.GRPCStatus().Err()
@@ -28,18 +35,31 @@ func Status(ctx context.Context, log *slog.Logger, doing string, err error) erro
 	if ctx.Err() != nil && !errors.Is(err, ErrOutcomeUnknown) {
 		return status.FromContextError(ctx.Err()).Err()
 	}
+	// A transaction of exactly_once is run again by who began it, and logged if that is of no use.
+	if gaveWay(err) && exactlyonce.Tx(ctx) != nil {
+		return caused{statusGaveWay, err}
+	}
 	log.LogAttrs(ctx, slog.LevelError, "database error", slog.String("doing", doing), slog.Any("error", err))
 	switch {
 	case errors.Is(err, ErrOutcomeUnknown):
 		return status.Error(codes.Unknown, "the database did not say whether the change was made: read it back before trying again")
 	case gaveWay(err):
-		return status.Error(codes.Aborted, "too many changes at once: try again")
+		return statusGaveWay
 	case passing(err):
 		return status.Error(codes.Unavailable, "the database does not answer: try again later")
 	default:
 		return status.Error(codes.Internal, "internal error")
 	}
 }
+
+var statusGaveWay = status.Error(codes.Aborted, "too many changes at once: try again")
+
+// caused is a status that remembers what it was made of.
+type caused struct{ seen, cause error }
+
+func (c caused) Error() string              { return c.seen.Error() }
+func (c caused) Unwrap() error              { return c.cause }
+func (c caused) GRPCStatus() *status.Status { return status.Convert(c.seen) }
 
 // passing says whether the error may be gone at the next try, with nothing changed by this one.
 func passing(err error) bool {
@@ -55,6 +75,6 @@ func passing(err error) bool {
 	}
 	var connect *pgconn.ConnectError
 	var network net.Error
-	return errors.As(err, &connect) || errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) ||
-		errors.Is(err, context.DeadlineExceeded)
+	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) || errors.Is(err, driver.ErrBadConn) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -21,6 +21,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"example.com/rolecall/interceptors/exactlyonce"
 )
 
 // Config says which database to open.
@@ -41,6 +43,7 @@ type Config struct {
 type DB struct {
 	read     *sql.DB
 	write    *sql.DB
+	once     exactlyonce.DB // runs the transactions that write
 	postgres bool
 	log      *slog.Logger
 }
@@ -72,6 +75,10 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, fmt.Errorf("open database of %s: %w", cfg.Service, err)
 	}
 	db.log = cfg.Log
+	db.once = exactlyonce.SQLite(db.write)
+	if db.postgres {
+		db.once = exactlyonce.PostgreSQL(db.write)
+	}
 	if err := db.migrate(ctx, cfg.Migrations); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate database of %s: %w", cfg.Service, err), db.Close())
 	}

@@ -109,6 +109,22 @@ func TestAnErrorOrAPanicUndoesTheTransaction(t *testing.T) {
 	})
 }
 
+func TestATransactionThatGoesOnAfterAFailedStatementChangesNothingOnPostgres(t *testing.T) {
+	t.Parallel()
+	db := open(t, storetest.Postgres(t), migrations)
+	err := db.Write(t.Context(), func(tx *store.Tx) error {
+		err := tx.Insert("counters (name, value)", [][]any{{"n", 1}})
+		_, _ = tx.Exec("SELECT nothing")
+		return err
+	})
+	if err == nil || errors.Is(err, store.ErrOutcomeUnknown) {
+		t.Errorf("got %v, want an error that says that nothing was changed", err)
+	}
+	if got := store.Status(t.Context(), slog.New(slog.DiscardHandler), "count", err); status.Code(got) != codes.Internal {
+		t.Errorf("the caller gets %v, want Internal", got)
+	}
+}
+
 func TestADeadlockIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	db := open(t, storetest.Postgres(t), migrations)

@@ -10,13 +10,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"example.com/rolecall/interceptors/exactlyonce"
 )
 
 const (
-	// maxTransaction bounds one attempt at a transaction from its begin on; the wait for SQLite's one writer is bounded by
-	// the caller alone. The statements end with the caller too, if that is sooner.
-	maxTransaction = 30 * time.Second
 	// maxAttempts bounds how often a transaction runs that PostgreSQL gave up for the sake of another.
 	maxAttempts = 6
 	// firstBackoff is how long the second attempt waits at most; each later one waits up to twice as long.
@@ -24,7 +24,10 @@ const (
 )
 
 // ErrOutcomeUnknown is what Write returns when the database did not answer the commit.
-var ErrOutcomeUnknown = errors.New("whether the transaction was committed is not known")
+var ErrOutcomeUnknown = exactlyonce.ErrOutcomeUnknown
+
+// errNested is a transaction inside that of exactly_once: on SQLite it would wait for itself.
+var errNested = errors.New("the handler is in a transaction of exactly_once: use Within in place of Write")
 
 // Tx is a transaction that writes. It is used by one goroutine at a time.
 type Tx struct {
@@ -37,7 +40,7 @@ type Tx struct {
 // sake of another, so it must have no effect outside of tx. Errors of f come back as they are.
 //
 // A caller that leaves ends the wait for the writer and the statement that runs. It does not interrupt the commit, because
-// nobody would know then whether it took place.
+// nobody would know then whether it took place. An attempt ends after 30 s at the latest.
 func (db *DB) Write(ctx context.Context, f func(tx *Tx) error) error {
 	for attempt := 1; ; attempt++ {
 		err := db.writeOnce(ctx, f)
@@ -55,41 +58,15 @@ func (db *DB) Write(ctx context.Context, f func(tx *Tx) error) error {
 	}
 }
 
-func (db *DB) writeOnce(ctx context.Context, f func(tx *Tx) error) (err error) {
-	conn, err := db.write.Conn(ctx) // on SQLite: the queue for the one writer
-	if err != nil {
-		return err
+func (db *DB) writeOnce(ctx context.Context, f func(tx *Tx) error) error {
+	if exactlyonce.Tx(ctx) != nil {
+		return errNested
 	}
-	defer conn.Close() //nolint:errcheck // gives the connection back; nothing can go wrong that matters any more
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxTransaction)
-	defer cancel()
-	// Rows that are read to be changed are locked by ForUpdate, so PostgreSQL needs no higher level than this; SQLite has
-	// but one, and its driver takes none of the names.
-	options := &sql.TxOptions{}
-	if db.postgres {
-		options.Isolation = sql.LevelReadCommitted
+	err := db.once.Write(ctx, func(ctx context.Context, tx *sql.Tx) error { return f(db.Join(ctx, tx)) })
+	if errors.Is(err, pgx.ErrTxCommitRollback) {
+		return pgx.ErrTxCommitRollback // f went on after a statement that had failed, and the outcome is known: nothing was changed
 	}
-	tx, err := conn.BeginTx(bounded, options)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback() //nolint:errcheck // also when f panics; after Commit there is nothing left to roll back
-	// database/sql rolls back when bounded ends, but only once the statement that runs has: it needs a bound of its own.
-	statements, stop := context.WithTimeout(ctx, maxTransaction)
-	defer stop()
-	if err := f(&Tx{ctx: statements, tx: tx, postgres: db.postgres}); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		if gaveWay(err) {
-			return err
-		}
-		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
-	}
-	return nil
+	return err
 }
 
 // gaveWay says whether PostgreSQL ended the transaction because of another one: serialization_failure or

@@ -173,7 +173,9 @@ type TransferRecord struct {
 	Caller     string                 `protobuf:"bytes,6,opt,name=caller,proto3" json:"caller,omitempty"`
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// The user on whose behalf, as in Account.owner; empty for none.
-	User          string `protobuf:"bytes,8,opt,name=user,proto3" json:"user,omitempty"`
+	User string `protobuf:"bytes,8,opt,name=user,proto3" json:"user,omitempty"`
+	// The workload whose key signed the request: the caller, or one whose request the caller passed on. Empty for imports.
+	Signer        string `protobuf:"bytes,9,opt,name=signer,proto3" json:"signer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -260,6 +262,13 @@ func (x *TransferRecord) GetCreateTime() *timestamppb.Timestamp {
 func (x *TransferRecord) GetUser() string {
 	if x != nil {
 		return x.User
+	}
+	return ""
+}
+
+func (x *TransferRecord) GetSigner() string {
+	if x != nil {
+		return x.Signer
 	}
 	return ""
 }
@@ -359,6 +368,8 @@ type OpenAccountRequest struct {
 	// ISO 4217.
 	Currency      string `protobuf:"bytes,2,opt,name=currency,proto3" json:"currency,omitempty"`
 	AllowNegative bool   `protobuf:"varint,3,opt,name=allow_negative,json=allowNegative,proto3" json:"allow_negative,omitempty"`
+	// A UUID that the client makes up: see exactly_once in rolecall/v1/access.proto.
+	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -414,6 +425,13 @@ func (x *OpenAccountRequest) GetAllowNegative() bool {
 	return false
 }
 
+func (x *OpenAccountRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 type OpenAccountResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       *Account               `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
@@ -465,7 +483,9 @@ type TransferRequest struct {
 	// More than zero.
 	Amount *Money `protobuf:"bytes,3,opt,name=amount,proto3" json:"amount,omitempty"`
 	// Free text of at most 200 characters.
-	Note          string `protobuf:"bytes,4,opt,name=note,proto3" json:"note,omitempty"`
+	Note string `protobuf:"bytes,4,opt,name=note,proto3" json:"note,omitempty"`
+	// A UUID that the client makes up: see exactly_once in rolecall/v1/access.proto.
+	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -528,6 +548,13 @@ func (x *TransferRequest) GetNote() string {
 	return ""
 }
 
+func (x *TransferRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 type TransferResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Transfer      *TransferRecord        `protobuf:"bytes,1,opt,name=transfer,proto3" json:"transfer,omitempty"`
@@ -572,9 +599,16 @@ func (x *TransferResponse) GetTransfer() *TransferRecord {
 	return nil
 }
 
+// GetTransferRequest names a transfer by its transfer_id, or by the request that made it: one of the two.
 type GetTransferRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	TransferId    string                 `protobuf:"bytes,1,opt,name=transfer_id,json=transferId,proto3" json:"transfer_id,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	TransferId string                 `protobuf:"bytes,1,opt,name=transfer_id,json=transferId,proto3" json:"transfer_id,omitempty"`
+	// Of a TransferRequest that the caller sent or passed on.
+	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Who signed that request; empty: the caller.
+	Signer string `protobuf:"bytes,3,opt,name=signer,proto3" json:"signer,omitempty"`
+	// On whose behalf that request was, as in Account.owner; empty: the user of this call, or none if it has none.
+	User          string `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -612,6 +646,27 @@ func (*GetTransferRequest) Descriptor() ([]byte, []int) {
 func (x *GetTransferRequest) GetTransferId() string {
 	if x != nil {
 		return x.TransferId
+	}
+	return ""
+}
+
+func (x *GetTransferRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *GetTransferRequest) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *GetTransferRequest) GetUser() string {
+	if x != nil {
+		return x.User
 	}
 	return ""
 }
@@ -660,6 +715,114 @@ func (x *GetTransferResponse) GetTransfer() *TransferRecord {
 	return nil
 }
 
+type CancelTransferRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of a TransferRequest that the caller sent or passed on, or was about to.
+	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Who signed that request; empty: the caller.
+	Signer string `protobuf:"bytes,2,opt,name=signer,proto3" json:"signer,omitempty"`
+	// On whose behalf that request was, as in Account.owner; empty: the user of this call, or none if it has none.
+	User          string `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelTransferRequest) Reset() {
+	*x = CancelTransferRequest{}
+	mi := &file_ledger_v1_ledger_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelTransferRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelTransferRequest) ProtoMessage() {}
+
+func (x *CancelTransferRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ledger_v1_ledger_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelTransferRequest.ProtoReflect.Descriptor instead.
+func (*CancelTransferRequest) Descriptor() ([]byte, []int) {
+	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CancelTransferRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *CancelTransferRequest) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *CancelTransferRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+type CancelTransferResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The transfer, if the request had taken effect before. Not set: it never will.
+	Transfer      *TransferRecord `protobuf:"bytes,1,opt,name=transfer,proto3" json:"transfer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelTransferResponse) Reset() {
+	*x = CancelTransferResponse{}
+	mi := &file_ledger_v1_ledger_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelTransferResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelTransferResponse) ProtoMessage() {}
+
+func (x *CancelTransferResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ledger_v1_ledger_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelTransferResponse.ProtoReflect.Descriptor instead.
+func (*CancelTransferResponse) Descriptor() ([]byte, []int) {
+	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CancelTransferResponse) GetTransfer() *TransferRecord {
+	if x != nil {
+		return x.Transfer
+	}
+	return nil
+}
+
 type GetBalanceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	AccountId     string                 `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
@@ -669,7 +832,7 @@ type GetBalanceRequest struct {
 
 func (x *GetBalanceRequest) Reset() {
 	*x = GetBalanceRequest{}
-	mi := &file_ledger_v1_ledger_proto_msgTypes[10]
+	mi := &file_ledger_v1_ledger_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +844,7 @@ func (x *GetBalanceRequest) String() string {
 func (*GetBalanceRequest) ProtoMessage() {}
 
 func (x *GetBalanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ledger_v1_ledger_proto_msgTypes[10]
+	mi := &file_ledger_v1_ledger_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +857,7 @@ func (x *GetBalanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBalanceRequest.ProtoReflect.Descriptor instead.
 func (*GetBalanceRequest) Descriptor() ([]byte, []int) {
-	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{10}
+	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetBalanceRequest) GetAccountId() string {
@@ -713,7 +876,7 @@ type GetBalanceResponse struct {
 
 func (x *GetBalanceResponse) Reset() {
 	*x = GetBalanceResponse{}
-	mi := &file_ledger_v1_ledger_proto_msgTypes[11]
+	mi := &file_ledger_v1_ledger_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -725,7 +888,7 @@ func (x *GetBalanceResponse) String() string {
 func (*GetBalanceResponse) ProtoMessage() {}
 
 func (x *GetBalanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ledger_v1_ledger_proto_msgTypes[11]
+	mi := &file_ledger_v1_ledger_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -738,7 +901,7 @@ func (x *GetBalanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBalanceResponse.ProtoReflect.Descriptor instead.
 func (*GetBalanceResponse) Descriptor() ([]byte, []int) {
-	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{11}
+	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetBalanceResponse) GetBalance() *Money {
@@ -761,7 +924,7 @@ type ListEntriesRequest struct {
 
 func (x *ListEntriesRequest) Reset() {
 	*x = ListEntriesRequest{}
-	mi := &file_ledger_v1_ledger_proto_msgTypes[12]
+	mi := &file_ledger_v1_ledger_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +936,7 @@ func (x *ListEntriesRequest) String() string {
 func (*ListEntriesRequest) ProtoMessage() {}
 
 func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ledger_v1_ledger_proto_msgTypes[12]
+	mi := &file_ledger_v1_ledger_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +949,7 @@ func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ListEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{12}
+	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListEntriesRequest) GetAccountId() string {
@@ -821,7 +984,7 @@ type ListEntriesResponse struct {
 
 func (x *ListEntriesResponse) Reset() {
 	*x = ListEntriesResponse{}
-	mi := &file_ledger_v1_ledger_proto_msgTypes[13]
+	mi := &file_ledger_v1_ledger_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -833,7 +996,7 @@ func (x *ListEntriesResponse) String() string {
 func (*ListEntriesResponse) ProtoMessage() {}
 
 func (x *ListEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ledger_v1_ledger_proto_msgTypes[13]
+	mi := &file_ledger_v1_ledger_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -846,7 +1009,7 @@ func (x *ListEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesResponse.ProtoReflect.Descriptor instead.
 func (*ListEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{13}
+	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListEntriesResponse) GetEntries() []*Entry {
@@ -875,7 +1038,7 @@ type WatchEntriesRequest struct {
 
 func (x *WatchEntriesRequest) Reset() {
 	*x = WatchEntriesRequest{}
-	mi := &file_ledger_v1_ledger_proto_msgTypes[14]
+	mi := &file_ledger_v1_ledger_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1050,7 @@ func (x *WatchEntriesRequest) String() string {
 func (*WatchEntriesRequest) ProtoMessage() {}
 
 func (x *WatchEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ledger_v1_ledger_proto_msgTypes[14]
+	mi := &file_ledger_v1_ledger_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1063,7 @@ func (x *WatchEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEntriesRequest.ProtoReflect.Descriptor instead.
 func (*WatchEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{14}
+	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchEntriesRequest) GetAccountId() string {
@@ -926,7 +1089,7 @@ type WatchEntriesResponse struct {
 
 func (x *WatchEntriesResponse) Reset() {
 	*x = WatchEntriesResponse{}
-	mi := &file_ledger_v1_ledger_proto_msgTypes[15]
+	mi := &file_ledger_v1_ledger_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +1101,7 @@ func (x *WatchEntriesResponse) String() string {
 func (*WatchEntriesResponse) ProtoMessage() {}
 
 func (x *WatchEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ledger_v1_ledger_proto_msgTypes[15]
+	mi := &file_ledger_v1_ledger_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +1114,7 @@ func (x *WatchEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEntriesResponse.ProtoReflect.Descriptor instead.
 func (*WatchEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{15}
+	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchEntriesResponse) GetEntry() *Entry {
@@ -974,7 +1137,7 @@ type ImportEntriesRequest struct {
 
 func (x *ImportEntriesRequest) Reset() {
 	*x = ImportEntriesRequest{}
-	mi := &file_ledger_v1_ledger_proto_msgTypes[16]
+	mi := &file_ledger_v1_ledger_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -986,7 +1149,7 @@ func (x *ImportEntriesRequest) String() string {
 func (*ImportEntriesRequest) ProtoMessage() {}
 
 func (x *ImportEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ledger_v1_ledger_proto_msgTypes[16]
+	mi := &file_ledger_v1_ledger_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -999,7 +1162,7 @@ func (x *ImportEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ImportEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{16}
+	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ImportEntriesRequest) GetFromAccount() string {
@@ -1039,7 +1202,7 @@ type ImportEntriesResponse struct {
 
 func (x *ImportEntriesResponse) Reset() {
 	*x = ImportEntriesResponse{}
-	mi := &file_ledger_v1_ledger_proto_msgTypes[17]
+	mi := &file_ledger_v1_ledger_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1214,7 @@ func (x *ImportEntriesResponse) String() string {
 func (*ImportEntriesResponse) ProtoMessage() {}
 
 func (x *ImportEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ledger_v1_ledger_proto_msgTypes[17]
+	mi := &file_ledger_v1_ledger_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1227,7 @@ func (x *ImportEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportEntriesResponse.ProtoReflect.Descriptor instead.
 func (*ImportEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{17}
+	return file_ledger_v1_ledger_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ImportEntriesResponse) GetImported() int64 {
@@ -1090,7 +1253,7 @@ const file_ledger_v1_ledger_proto_rawDesc = "" +
 	"\bcurrency\x18\x03 \x01(\tR\bcurrency\x12%\n" +
 	"\x0eallow_negative\x18\x04 \x01(\bR\rallowNegative\x12;\n" +
 	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\x9a\x02\n" +
+	"createTime\"\xb2\x02\n" +
 	"\x0eTransferRecord\x12\x1f\n" +
 	"\vtransfer_id\x18\x01 \x01(\tR\n" +
 	"transferId\x12!\n" +
@@ -1102,7 +1265,8 @@ const file_ledger_v1_ledger_proto_rawDesc = "" +
 	"\x06caller\x18\x06 \x01(\tR\x06caller\x12;\n" +
 	"\vcreate_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12\x12\n" +
-	"\x04user\x18\b \x01(\tR\x04user\"\xf5\x01\n" +
+	"\x04user\x18\b \x01(\tR\x04user\x12\x16\n" +
+	"\x06signer\x18\t \x01(\tR\x06signer\"\xf5\x01\n" +
 	"\x05Entry\x12\x19\n" +
 	"\bentry_id\x18\x01 \x01(\tR\aentryId\x12\x1f\n" +
 	"\vtransfer_id\x18\x02 \x01(\tR\n" +
@@ -1112,25 +1276,40 @@ const file_ledger_v1_ledger_proto_rawDesc = "" +
 	"\x06amount\x18\x04 \x01(\v2\x10.ledger.v1.MoneyR\x06amount\x12*\n" +
 	"\abalance\x18\x05 \x01(\v2\x10.ledger.v1.MoneyR\abalance\x12;\n" +
 	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"m\n" +
+	"createTime\"\x8c\x01\n" +
 	"\x12OpenAccountRequest\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x1a\n" +
 	"\bcurrency\x18\x02 \x01(\tR\bcurrency\x12%\n" +
-	"\x0eallow_negative\x18\x03 \x01(\bR\rallowNegative\"C\n" +
+	"\x0eallow_negative\x18\x03 \x01(\bR\rallowNegative\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tR\trequestId\"C\n" +
 	"\x13OpenAccountResponse\x12,\n" +
-	"\aaccount\x18\x01 \x01(\v2\x12.ledger.v1.AccountR\aaccount\"\x91\x01\n" +
+	"\aaccount\x18\x01 \x01(\v2\x12.ledger.v1.AccountR\aaccount\"\xb0\x01\n" +
 	"\x0fTransferRequest\x12!\n" +
 	"\ffrom_account\x18\x01 \x01(\tR\vfromAccount\x12\x1d\n" +
 	"\n" +
 	"to_account\x18\x02 \x01(\tR\ttoAccount\x12(\n" +
 	"\x06amount\x18\x03 \x01(\v2\x10.ledger.v1.MoneyR\x06amount\x12\x12\n" +
-	"\x04note\x18\x04 \x01(\tR\x04note\"I\n" +
+	"\x04note\x18\x04 \x01(\tR\x04note\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tR\trequestId\"I\n" +
 	"\x10TransferResponse\x125\n" +
-	"\btransfer\x18\x01 \x01(\v2\x19.ledger.v1.TransferRecordR\btransfer\"5\n" +
+	"\btransfer\x18\x01 \x01(\v2\x19.ledger.v1.TransferRecordR\btransfer\"\x80\x01\n" +
 	"\x12GetTransferRequest\x12\x1f\n" +
 	"\vtransfer_id\x18\x01 \x01(\tR\n" +
-	"transferId\"L\n" +
+	"transferId\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\x12\x16\n" +
+	"\x06signer\x18\x03 \x01(\tR\x06signer\x12\x12\n" +
+	"\x04user\x18\x04 \x01(\tR\x04user\"L\n" +
 	"\x13GetTransferResponse\x125\n" +
+	"\btransfer\x18\x01 \x01(\v2\x19.ledger.v1.TransferRecordR\btransfer\"b\n" +
+	"\x15CancelTransferRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x16\n" +
+	"\x06signer\x18\x02 \x01(\tR\x06signer\x12\x12\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\"O\n" +
+	"\x16CancelTransferResponse\x125\n" +
 	"\btransfer\x18\x01 \x01(\v2\x19.ledger.v1.TransferRecordR\btransfer\"2\n" +
 	"\x11GetBalanceRequest\x12\x1d\n" +
 	"\n" +
@@ -1159,10 +1338,11 @@ const file_ledger_v1_ledger_proto_rawDesc = "" +
 	"\x06amount\x18\x03 \x01(\v2\x10.ledger.v1.MoneyR\x06amount\x12\x12\n" +
 	"\x04note\x18\x04 \x01(\tR\x04note\"3\n" +
 	"\x15ImportEntriesResponse\x12\x1a\n" +
-	"\bimported\x18\x01 \x01(\x03R\bimported2\xbf\a\n" +
-	"\rLedgerService\x12^\n" +
-	"\vOpenAccount\x12\x1d.ledger.v1.OpenAccountRequest\x1a\x1e.ledger.v1.OpenAccountResponse\"\x10\xb2\x9a3\fledger.admin\x12V\n" +
-	"\bTransfer\x12\x1a.ledger.v1.TransferRequest\x1a\x1b.ledger.v1.TransferResponse\"\x11\xb2\x9a3\rledger.writer\x12b\n" +
+	"\bimported\x18\x01 \x01(\x03R\bimported2\xbe\b\n" +
+	"\rLedgerService\x12e\n" +
+	"\vOpenAccount\x12\x1d.ledger.v1.OpenAccountRequest\x1a\x1e.ledger.v1.OpenAccountResponse\"\x17\xb2\x9a3\fledger.adminؚ3\x01\x90\x02\x02\x12a\n" +
+	"\bTransfer\x12\x1a.ledger.v1.TransferRequest\x1a\x1b.ledger.v1.TransferResponse\"\x1c\xb2\x9a3\rledger.writerК3\x01ؚ3\x01\x90\x02\x02\x12k\n" +
+	"\x0eCancelTransfer\x12 .ledger.v1.CancelTransferRequest\x1a!.ledger.v1.CancelTransferResponse\"\x14\xb2\x9a3\rledger.writer\x90\x02\x02\x12b\n" +
 	"\vGetTransfer\x12\x1d.ledger.v1.GetTransferRequest\x1a\x1e.ledger.v1.GetTransferResponse\"\x14\xb2\x9a3\rledger.reader\x90\x02\x01\x12_\n" +
 	"\n" +
 	"GetBalance\x12\x1c.ledger.v1.GetBalanceRequest\x1a\x1d.ledger.v1.GetBalanceResponse\"\x14\xb2\x9a3\rledger.reader\x90\x02\x01\x12b\n" +
@@ -1185,62 +1365,67 @@ func file_ledger_v1_ledger_proto_rawDescGZIP() []byte {
 	return file_ledger_v1_ledger_proto_rawDescData
 }
 
-var file_ledger_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_ledger_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_ledger_v1_ledger_proto_goTypes = []any{
-	(*Money)(nil),                 // 0: ledger.v1.Money
-	(*Account)(nil),               // 1: ledger.v1.Account
-	(*TransferRecord)(nil),        // 2: ledger.v1.TransferRecord
-	(*Entry)(nil),                 // 3: ledger.v1.Entry
-	(*OpenAccountRequest)(nil),    // 4: ledger.v1.OpenAccountRequest
-	(*OpenAccountResponse)(nil),   // 5: ledger.v1.OpenAccountResponse
-	(*TransferRequest)(nil),       // 6: ledger.v1.TransferRequest
-	(*TransferResponse)(nil),      // 7: ledger.v1.TransferResponse
-	(*GetTransferRequest)(nil),    // 8: ledger.v1.GetTransferRequest
-	(*GetTransferResponse)(nil),   // 9: ledger.v1.GetTransferResponse
-	(*GetBalanceRequest)(nil),     // 10: ledger.v1.GetBalanceRequest
-	(*GetBalanceResponse)(nil),    // 11: ledger.v1.GetBalanceResponse
-	(*ListEntriesRequest)(nil),    // 12: ledger.v1.ListEntriesRequest
-	(*ListEntriesResponse)(nil),   // 13: ledger.v1.ListEntriesResponse
-	(*WatchEntriesRequest)(nil),   // 14: ledger.v1.WatchEntriesRequest
-	(*WatchEntriesResponse)(nil),  // 15: ledger.v1.WatchEntriesResponse
-	(*ImportEntriesRequest)(nil),  // 16: ledger.v1.ImportEntriesRequest
-	(*ImportEntriesResponse)(nil), // 17: ledger.v1.ImportEntriesResponse
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*Money)(nil),                  // 0: ledger.v1.Money
+	(*Account)(nil),                // 1: ledger.v1.Account
+	(*TransferRecord)(nil),         // 2: ledger.v1.TransferRecord
+	(*Entry)(nil),                  // 3: ledger.v1.Entry
+	(*OpenAccountRequest)(nil),     // 4: ledger.v1.OpenAccountRequest
+	(*OpenAccountResponse)(nil),    // 5: ledger.v1.OpenAccountResponse
+	(*TransferRequest)(nil),        // 6: ledger.v1.TransferRequest
+	(*TransferResponse)(nil),       // 7: ledger.v1.TransferResponse
+	(*GetTransferRequest)(nil),     // 8: ledger.v1.GetTransferRequest
+	(*GetTransferResponse)(nil),    // 9: ledger.v1.GetTransferResponse
+	(*CancelTransferRequest)(nil),  // 10: ledger.v1.CancelTransferRequest
+	(*CancelTransferResponse)(nil), // 11: ledger.v1.CancelTransferResponse
+	(*GetBalanceRequest)(nil),      // 12: ledger.v1.GetBalanceRequest
+	(*GetBalanceResponse)(nil),     // 13: ledger.v1.GetBalanceResponse
+	(*ListEntriesRequest)(nil),     // 14: ledger.v1.ListEntriesRequest
+	(*ListEntriesResponse)(nil),    // 15: ledger.v1.ListEntriesResponse
+	(*WatchEntriesRequest)(nil),    // 16: ledger.v1.WatchEntriesRequest
+	(*WatchEntriesResponse)(nil),   // 17: ledger.v1.WatchEntriesResponse
+	(*ImportEntriesRequest)(nil),   // 18: ledger.v1.ImportEntriesRequest
+	(*ImportEntriesResponse)(nil),  // 19: ledger.v1.ImportEntriesResponse
+	(*timestamppb.Timestamp)(nil),  // 20: google.protobuf.Timestamp
 }
 var file_ledger_v1_ledger_proto_depIdxs = []int32{
-	18, // 0: ledger.v1.Account.create_time:type_name -> google.protobuf.Timestamp
+	20, // 0: ledger.v1.Account.create_time:type_name -> google.protobuf.Timestamp
 	0,  // 1: ledger.v1.TransferRecord.amount:type_name -> ledger.v1.Money
-	18, // 2: ledger.v1.TransferRecord.create_time:type_name -> google.protobuf.Timestamp
+	20, // 2: ledger.v1.TransferRecord.create_time:type_name -> google.protobuf.Timestamp
 	0,  // 3: ledger.v1.Entry.amount:type_name -> ledger.v1.Money
 	0,  // 4: ledger.v1.Entry.balance:type_name -> ledger.v1.Money
-	18, // 5: ledger.v1.Entry.create_time:type_name -> google.protobuf.Timestamp
+	20, // 5: ledger.v1.Entry.create_time:type_name -> google.protobuf.Timestamp
 	1,  // 6: ledger.v1.OpenAccountResponse.account:type_name -> ledger.v1.Account
 	0,  // 7: ledger.v1.TransferRequest.amount:type_name -> ledger.v1.Money
 	2,  // 8: ledger.v1.TransferResponse.transfer:type_name -> ledger.v1.TransferRecord
 	2,  // 9: ledger.v1.GetTransferResponse.transfer:type_name -> ledger.v1.TransferRecord
-	0,  // 10: ledger.v1.GetBalanceResponse.balance:type_name -> ledger.v1.Money
-	3,  // 11: ledger.v1.ListEntriesResponse.entries:type_name -> ledger.v1.Entry
-	3,  // 12: ledger.v1.WatchEntriesResponse.entry:type_name -> ledger.v1.Entry
-	0,  // 13: ledger.v1.ImportEntriesRequest.amount:type_name -> ledger.v1.Money
-	4,  // 14: ledger.v1.LedgerService.OpenAccount:input_type -> ledger.v1.OpenAccountRequest
-	6,  // 15: ledger.v1.LedgerService.Transfer:input_type -> ledger.v1.TransferRequest
-	8,  // 16: ledger.v1.LedgerService.GetTransfer:input_type -> ledger.v1.GetTransferRequest
-	10, // 17: ledger.v1.LedgerService.GetBalance:input_type -> ledger.v1.GetBalanceRequest
-	12, // 18: ledger.v1.LedgerService.ListEntries:input_type -> ledger.v1.ListEntriesRequest
-	14, // 19: ledger.v1.LedgerService.WatchEntries:input_type -> ledger.v1.WatchEntriesRequest
-	16, // 20: ledger.v1.LedgerService.ImportEntries:input_type -> ledger.v1.ImportEntriesRequest
-	5,  // 21: ledger.v1.LedgerService.OpenAccount:output_type -> ledger.v1.OpenAccountResponse
-	7,  // 22: ledger.v1.LedgerService.Transfer:output_type -> ledger.v1.TransferResponse
-	9,  // 23: ledger.v1.LedgerService.GetTransfer:output_type -> ledger.v1.GetTransferResponse
-	11, // 24: ledger.v1.LedgerService.GetBalance:output_type -> ledger.v1.GetBalanceResponse
-	13, // 25: ledger.v1.LedgerService.ListEntries:output_type -> ledger.v1.ListEntriesResponse
-	15, // 26: ledger.v1.LedgerService.WatchEntries:output_type -> ledger.v1.WatchEntriesResponse
-	17, // 27: ledger.v1.LedgerService.ImportEntries:output_type -> ledger.v1.ImportEntriesResponse
-	21, // [21:28] is the sub-list for method output_type
-	14, // [14:21] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	2,  // 10: ledger.v1.CancelTransferResponse.transfer:type_name -> ledger.v1.TransferRecord
+	0,  // 11: ledger.v1.GetBalanceResponse.balance:type_name -> ledger.v1.Money
+	3,  // 12: ledger.v1.ListEntriesResponse.entries:type_name -> ledger.v1.Entry
+	3,  // 13: ledger.v1.WatchEntriesResponse.entry:type_name -> ledger.v1.Entry
+	0,  // 14: ledger.v1.ImportEntriesRequest.amount:type_name -> ledger.v1.Money
+	4,  // 15: ledger.v1.LedgerService.OpenAccount:input_type -> ledger.v1.OpenAccountRequest
+	6,  // 16: ledger.v1.LedgerService.Transfer:input_type -> ledger.v1.TransferRequest
+	10, // 17: ledger.v1.LedgerService.CancelTransfer:input_type -> ledger.v1.CancelTransferRequest
+	8,  // 18: ledger.v1.LedgerService.GetTransfer:input_type -> ledger.v1.GetTransferRequest
+	12, // 19: ledger.v1.LedgerService.GetBalance:input_type -> ledger.v1.GetBalanceRequest
+	14, // 20: ledger.v1.LedgerService.ListEntries:input_type -> ledger.v1.ListEntriesRequest
+	16, // 21: ledger.v1.LedgerService.WatchEntries:input_type -> ledger.v1.WatchEntriesRequest
+	18, // 22: ledger.v1.LedgerService.ImportEntries:input_type -> ledger.v1.ImportEntriesRequest
+	5,  // 23: ledger.v1.LedgerService.OpenAccount:output_type -> ledger.v1.OpenAccountResponse
+	7,  // 24: ledger.v1.LedgerService.Transfer:output_type -> ledger.v1.TransferResponse
+	11, // 25: ledger.v1.LedgerService.CancelTransfer:output_type -> ledger.v1.CancelTransferResponse
+	9,  // 26: ledger.v1.LedgerService.GetTransfer:output_type -> ledger.v1.GetTransferResponse
+	13, // 27: ledger.v1.LedgerService.GetBalance:output_type -> ledger.v1.GetBalanceResponse
+	15, // 28: ledger.v1.LedgerService.ListEntries:output_type -> ledger.v1.ListEntriesResponse
+	17, // 29: ledger.v1.LedgerService.WatchEntries:output_type -> ledger.v1.WatchEntriesResponse
+	19, // 30: ledger.v1.LedgerService.ImportEntries:output_type -> ledger.v1.ImportEntriesResponse
+	23, // [23:31] is the sub-list for method output_type
+	15, // [15:23] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_ledger_v1_ledger_proto_init() }
@@ -1254,7 +1439,7 @@ func file_ledger_v1_ledger_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ledger_v1_ledger_proto_rawDesc), len(file_ledger_v1_ledger_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

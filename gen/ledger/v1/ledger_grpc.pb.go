@@ -21,13 +21,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	LedgerService_OpenAccount_FullMethodName   = "/ledger.v1.LedgerService/OpenAccount"
-	LedgerService_Transfer_FullMethodName      = "/ledger.v1.LedgerService/Transfer"
-	LedgerService_GetTransfer_FullMethodName   = "/ledger.v1.LedgerService/GetTransfer"
-	LedgerService_GetBalance_FullMethodName    = "/ledger.v1.LedgerService/GetBalance"
-	LedgerService_ListEntries_FullMethodName   = "/ledger.v1.LedgerService/ListEntries"
-	LedgerService_WatchEntries_FullMethodName  = "/ledger.v1.LedgerService/WatchEntries"
-	LedgerService_ImportEntries_FullMethodName = "/ledger.v1.LedgerService/ImportEntries"
+	LedgerService_OpenAccount_FullMethodName    = "/ledger.v1.LedgerService/OpenAccount"
+	LedgerService_Transfer_FullMethodName       = "/ledger.v1.LedgerService/Transfer"
+	LedgerService_CancelTransfer_FullMethodName = "/ledger.v1.LedgerService/CancelTransfer"
+	LedgerService_GetTransfer_FullMethodName    = "/ledger.v1.LedgerService/GetTransfer"
+	LedgerService_GetBalance_FullMethodName     = "/ledger.v1.LedgerService/GetBalance"
+	LedgerService_ListEntries_FullMethodName    = "/ledger.v1.LedgerService/ListEntries"
+	LedgerService_WatchEntries_FullMethodName   = "/ledger.v1.LedgerService/WatchEntries"
+	LedgerService_ImportEntries_FullMethodName  = "/ledger.v1.LedgerService/ImportEntries"
 )
 
 // LedgerServiceClient is the client API for LedgerService service.
@@ -37,13 +38,24 @@ const (
 // LedgerService moves money between accounts. Every transfer makes two entries that add up to zero.
 type LedgerServiceClient interface {
 	// OpenAccount opens an account with a balance of zero. On behalf of a user who does not hold ledger.admin herself it opens
-	// only an account of her own that cannot go below zero: else PERMISSION_DENIED with the reason USER_ROLE_REQUIRED.
+	// only an account of her own that cannot go below zero: else PERMISSION_DENIED with the reason USER_ROLE_REQUIRED. Repeated
+	// with the same request_id within 24 hours it opens no second one, and is answered the same.
 	OpenAccount(ctx context.Context, in *OpenAccountRequest, opts ...grpc.CallOption) (*OpenAccountResponse, error)
 	// Transfer moves an amount from one account to another of the same currency. The user on whose behalf the call is made, or
-	// without one the calling workload, owns the paying account, or both hold ledger.admin: else PERMISSION_DENIED with the
-	// reason ACCOUNT_NOT_OWNED.
+	// without one the calling workload, owns the paying account; of a request that the caller passes on, the workload that signed
+	// it, whoever else there is. Or all of them hold ledger.admin. Else PERMISSION_DENIED with the reason ACCOUNT_NOT_OWNED.
+	//
+	// A caller that got no answer repeats the request with the same request_id and a fresh proof: within 24 hours it gets what the
+	// first one was or would have been answered, later ALREADY_EXISTS if that one made its transfer.
 	Transfer(ctx context.Context, in *TransferRequest, opts ...grpc.CallOption) (*TransferResponse, error)
-	// GetTransfer reads one transfer.
+	// CancelTransfer settles a request of which the caller does not know what came of it: the transfer is returned if it was
+	// made, and else the request will be refused whenever it arrives, with FAILED_PRECONDITION and the reason
+	// TRANSFER_CANCELLED. A caller reaches only requests that it sent itself, and on behalf of a user only that user's, unless the
+	// user holds ledger.admin: else PERMISSION_DENIED with the reason USER_ROLE_REQUIRED. ABORTED while the request is being
+	// answered.
+	CancelTransfer(ctx context.Context, in *CancelTransferRequest, opts ...grpc.CallOption) (*CancelTransferResponse, error)
+	// GetTransfer reads one transfer, however old it is. By a request it reaches what CancelTransfer does; NOT_FOUND if that has
+	// made none, so far: CancelTransfer settles that it will make none.
 	GetTransfer(ctx context.Context, in *GetTransferRequest, opts ...grpc.CallOption) (*GetTransferResponse, error)
 	// GetBalance reads the balance of one account.
 	GetBalance(ctx context.Context, in *GetBalanceRequest, opts ...grpc.CallOption) (*GetBalanceResponse, error)
@@ -78,6 +90,16 @@ func (c *ledgerServiceClient) Transfer(ctx context.Context, in *TransferRequest,
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TransferResponse)
 	err := c.cc.Invoke(ctx, LedgerService_Transfer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *ledgerServiceClient) CancelTransfer(ctx context.Context, in *CancelTransferRequest, opts ...grpc.CallOption) (*CancelTransferResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelTransferResponse)
+	err := c.cc.Invoke(ctx, LedgerService_CancelTransfer_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -153,13 +175,24 @@ type LedgerService_ImportEntriesClient = grpc.ClientStreamingClient[ImportEntrie
 // LedgerService moves money between accounts. Every transfer makes two entries that add up to zero.
 type LedgerServiceServer interface {
 	// OpenAccount opens an account with a balance of zero. On behalf of a user who does not hold ledger.admin herself it opens
-	// only an account of her own that cannot go below zero: else PERMISSION_DENIED with the reason USER_ROLE_REQUIRED.
+	// only an account of her own that cannot go below zero: else PERMISSION_DENIED with the reason USER_ROLE_REQUIRED. Repeated
+	// with the same request_id within 24 hours it opens no second one, and is answered the same.
 	OpenAccount(context.Context, *OpenAccountRequest) (*OpenAccountResponse, error)
 	// Transfer moves an amount from one account to another of the same currency. The user on whose behalf the call is made, or
-	// without one the calling workload, owns the paying account, or both hold ledger.admin: else PERMISSION_DENIED with the
-	// reason ACCOUNT_NOT_OWNED.
+	// without one the calling workload, owns the paying account; of a request that the caller passes on, the workload that signed
+	// it, whoever else there is. Or all of them hold ledger.admin. Else PERMISSION_DENIED with the reason ACCOUNT_NOT_OWNED.
+	//
+	// A caller that got no answer repeats the request with the same request_id and a fresh proof: within 24 hours it gets what the
+	// first one was or would have been answered, later ALREADY_EXISTS if that one made its transfer.
 	Transfer(context.Context, *TransferRequest) (*TransferResponse, error)
-	// GetTransfer reads one transfer.
+	// CancelTransfer settles a request of which the caller does not know what came of it: the transfer is returned if it was
+	// made, and else the request will be refused whenever it arrives, with FAILED_PRECONDITION and the reason
+	// TRANSFER_CANCELLED. A caller reaches only requests that it sent itself, and on behalf of a user only that user's, unless the
+	// user holds ledger.admin: else PERMISSION_DENIED with the reason USER_ROLE_REQUIRED. ABORTED while the request is being
+	// answered.
+	CancelTransfer(context.Context, *CancelTransferRequest) (*CancelTransferResponse, error)
+	// GetTransfer reads one transfer, however old it is. By a request it reaches what CancelTransfer does; NOT_FOUND if that has
+	// made none, so far: CancelTransfer settles that it will make none.
 	GetTransfer(context.Context, *GetTransferRequest) (*GetTransferResponse, error)
 	// GetBalance reads the balance of one account.
 	GetBalance(context.Context, *GetBalanceRequest) (*GetBalanceResponse, error)
@@ -185,6 +218,9 @@ func (UnimplementedLedgerServiceServer) OpenAccount(context.Context, *OpenAccoun
 }
 func (UnimplementedLedgerServiceServer) Transfer(context.Context, *TransferRequest) (*TransferResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Transfer not implemented")
+}
+func (UnimplementedLedgerServiceServer) CancelTransfer(context.Context, *CancelTransferRequest) (*CancelTransferResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelTransfer not implemented")
 }
 func (UnimplementedLedgerServiceServer) GetTransfer(context.Context, *GetTransferRequest) (*GetTransferResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetTransfer not implemented")
@@ -254,6 +290,24 @@ func _LedgerService_Transfer_Handler(srv interface{}, ctx context.Context, dec f
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(LedgerServiceServer).Transfer(ctx, req.(*TransferRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LedgerService_CancelTransfer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelTransferRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LedgerServiceServer).CancelTransfer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LedgerService_CancelTransfer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LedgerServiceServer).CancelTransfer(ctx, req.(*CancelTransferRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -344,6 +398,10 @@ var LedgerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Transfer",
 			Handler:    _LedgerService_Transfer_Handler,
+		},
+		{
+			MethodName: "CancelTransfer",
+			Handler:    _LedgerService_CancelTransfer_Handler,
 		},
 		{
 			MethodName: "GetTransfer",

@@ -10,7 +10,7 @@ package ordersv1
 
 import (
 	v1 "example.com/rolecall/gen/ledger/v1"
-	_ "example.com/rolecall/gen/rolecall/v1"
+	v11 "example.com/rolecall/gen/rolecall/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -31,10 +31,11 @@ type Order_State int32
 
 const (
 	Order_STATE_UNSPECIFIED Order_State = 0
-	// Stored; whether it was paid is not known yet.
+	// Stored; whether it was paid is being found out. It becomes one of the other two.
 	Order_STATE_PENDING Order_State = 1
 	Order_STATE_PAID    Order_State = 2
-	Order_STATE_FAILED  Order_State = 3
+	// Not paid, and the payment will never be made.
+	Order_STATE_FAILED Order_State = 3
 )
 
 // Enum value maps for Order_State.
@@ -93,8 +94,10 @@ type Order struct {
 	// The ledger's transfer; empty unless PAID.
 	TransferId string `protobuf:"bytes,8,opt,name=transfer_id,json=transferId,proto3" json:"transfer_id,omitempty"`
 	// Why it failed; empty unless FAILED.
-	Failure       string                 `protobuf:"bytes,9,opt,name=failure,proto3" json:"failure,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	Failure    string                 `protobuf:"bytes,9,opt,name=failure,proto3" json:"failure,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// The workload that signed the payment, as ledger has verified; empty if it was made on behalf of the user, and unless PAID.
+	Payer         string `protobuf:"bytes,11,opt,name=payer,proto3" json:"payer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -199,6 +202,13 @@ func (x *Order) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Order) GetPayer() string {
+	if x != nil {
+		return x.Payer
+	}
+	return ""
+}
+
 type PlaceOrderRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who buys: the user of the call, or empty, which means the same.
@@ -207,11 +217,18 @@ type PlaceOrderRequest struct {
 	Item string `protobuf:"bytes,2,opt,name=item,proto3" json:"item,omitempty"`
 	// More than zero.
 	Price *v1.Money `protobuf:"bytes,3,opt,name=price,proto3" json:"price,omitempty"`
-	// An account that the user owns.
+	// An account that the user owns, or the signer of payment.
 	PayingAccount    string `protobuf:"bytes,4,opt,name=paying_account,json=payingAccount,proto3" json:"paying_account,omitempty"`
 	ReceivingAccount string `protobuf:"bytes,5,opt,name=receiving_account,json=receivingAccount,proto3" json:"receiving_account,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// A UUID that the client makes up: see exactly_once in rolecall/v1/access.proto.
+	RequestId string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// A ledger.v1.TransferRequest of the price, from the paying to the receiving account, that the owner of the paying account
+	// has signed: it is passed on to ledger as it is, without the user. Its note is free, and its request_id makes it the payment
+	// of one order, the first that it comes with. Its proof says that orders alone may pass it on (claim via). At most 4 KiB each of
+	// request and proof. Not set: paid on behalf of the user.
+	Payment       *v11.SignedRequest `protobuf:"bytes,7,opt,name=payment,proto3" json:"payment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PlaceOrderRequest) Reset() {
@@ -279,9 +296,26 @@ func (x *PlaceOrderRequest) GetReceivingAccount() string {
 	return ""
 }
 
+func (x *PlaceOrderRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *PlaceOrderRequest) GetPayment() *v11.SignedRequest {
+	if x != nil {
+		return x.Payment
+	}
+	return nil
+}
+
 type PlaceOrderResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Order         *Order                 `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Order *Order                 `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	// What ledger answered to a signed payment, for whoever signed it. Set only if the order is PAID by one, and not if that
+	// answer was lost and the transfer found later.
+	Payment       *v11.SignedResponse `protobuf:"bytes,2,opt,name=payment,proto3" json:"payment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -319,6 +353,13 @@ func (*PlaceOrderResponse) Descriptor() ([]byte, []int) {
 func (x *PlaceOrderResponse) GetOrder() *Order {
 	if x != nil {
 		return x.Order
+	}
+	return nil
+}
+
+func (x *PlaceOrderResponse) GetPayment() *v11.SignedResponse {
+	if x != nil {
+		return x.Payment
 	}
 	return nil
 }
@@ -531,7 +572,7 @@ var File_orders_v1_orders_proto protoreflect.FileDescriptor
 
 const file_orders_v1_orders_proto_rawDesc = "" +
 	"\n" +
-	"\x16orders/v1/orders.proto\x12\torders.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16ledger/v1/ledger.proto\x1a\x18rolecall/v1/access.proto\"\xc9\x03\n" +
+	"\x16orders/v1/orders.proto\x12\torders.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16ledger/v1/ledger.proto\x1a\x18rolecall/v1/access.proto\x1a\x18rolecall/v1/signed.proto\"\xdf\x03\n" +
 	"\x05Order\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x1a\n" +
 	"\busername\x18\x02 \x01(\tR\busername\x12\x12\n" +
@@ -545,21 +586,26 @@ const file_orders_v1_orders_proto_rawDesc = "" +
 	"\afailure\x18\t \x01(\tR\afailure\x12;\n" +
 	"\vcreate_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"S\n" +
+	"createTime\x12\x14\n" +
+	"\x05payer\x18\v \x01(\tR\x05payer\"S\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATE_PENDING\x10\x01\x12\x0e\n" +
 	"\n" +
 	"STATE_PAID\x10\x02\x12\x10\n" +
-	"\fSTATE_FAILED\x10\x03\"\xbf\x01\n" +
+	"\fSTATE_FAILED\x10\x03\"\x94\x02\n" +
 	"\x11PlaceOrderRequest\x12\x1a\n" +
 	"\busername\x18\x01 \x01(\tR\busername\x12\x12\n" +
 	"\x04item\x18\x02 \x01(\tR\x04item\x12&\n" +
 	"\x05price\x18\x03 \x01(\v2\x10.ledger.v1.MoneyR\x05price\x12%\n" +
 	"\x0epaying_account\x18\x04 \x01(\tR\rpayingAccount\x12+\n" +
-	"\x11receiving_account\x18\x05 \x01(\tR\x10receivingAccount\"<\n" +
+	"\x11receiving_account\x18\x05 \x01(\tR\x10receivingAccount\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x06 \x01(\tR\trequestId\x124\n" +
+	"\apayment\x18\a \x01(\v2\x1a.rolecall.v1.SignedRequestR\apayment\"s\n" +
 	"\x12PlaceOrderResponse\x12&\n" +
-	"\x05order\x18\x01 \x01(\v2\x10.orders.v1.OrderR\x05order\",\n" +
+	"\x05order\x18\x01 \x01(\v2\x10.orders.v1.OrderR\x05order\x125\n" +
+	"\apayment\x18\x02 \x01(\v2\x1b.rolecall.v1.SignedResponseR\apayment\",\n" +
 	"\x0fGetOrderRequest\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\":\n" +
 	"\x10GetOrderResponse\x12&\n" +
@@ -571,10 +617,10 @@ const file_orders_v1_orders_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"f\n" +
 	"\x12ListOrdersResponse\x12(\n" +
 	"\x06orders\x18\x01 \x03(\v2\x10.orders.v1.OrderR\x06orders\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xe0\x03\n" +
-	"\rOrdersService\x12o\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xe7\x03\n" +
+	"\rOrdersService\x12v\n" +
 	"\n" +
-	"PlaceOrder\x12\x1c.orders.v1.PlaceOrderRequest\x1a\x1d.orders.v1.PlaceOrderResponse\"$\xb2\x9a3\rorders.writer\u009a3\x0forders.customer\x12Y\n" +
+	"PlaceOrder\x12\x1c.orders.v1.PlaceOrderRequest\x1a\x1d.orders.v1.PlaceOrderResponse\"+\xb2\x9a3\rorders.writer\u009a3\x0forders.customerؚ3\x01\x90\x02\x02\x12Y\n" +
 	"\bGetOrder\x12\x1a.orders.v1.GetOrderRequest\x1a\x1b.orders.v1.GetOrderResponse\"\x14\xb2\x9a3\rorders.reader\x90\x02\x01\x12_\n" +
 	"\n" +
 	"ListOrders\x12\x1c.orders.v1.ListOrdersRequest\x1a\x1d.orders.v1.ListOrdersResponse\"\x14\xb2\x9a3\rorders.reader\x90\x02\x01\x1a\xa1\x01\xe2\x9a3\x1d\n" +
@@ -607,26 +653,30 @@ var file_orders_v1_orders_proto_goTypes = []any{
 	(*ListOrdersResponse)(nil),    // 7: orders.v1.ListOrdersResponse
 	(*v1.Money)(nil),              // 8: ledger.v1.Money
 	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*v11.SignedRequest)(nil),     // 10: rolecall.v1.SignedRequest
+	(*v11.SignedResponse)(nil),    // 11: rolecall.v1.SignedResponse
 }
 var file_orders_v1_orders_proto_depIdxs = []int32{
 	8,  // 0: orders.v1.Order.price:type_name -> ledger.v1.Money
 	0,  // 1: orders.v1.Order.state:type_name -> orders.v1.Order.State
 	9,  // 2: orders.v1.Order.create_time:type_name -> google.protobuf.Timestamp
 	8,  // 3: orders.v1.PlaceOrderRequest.price:type_name -> ledger.v1.Money
-	1,  // 4: orders.v1.PlaceOrderResponse.order:type_name -> orders.v1.Order
-	1,  // 5: orders.v1.GetOrderResponse.order:type_name -> orders.v1.Order
-	1,  // 6: orders.v1.ListOrdersResponse.orders:type_name -> orders.v1.Order
-	2,  // 7: orders.v1.OrdersService.PlaceOrder:input_type -> orders.v1.PlaceOrderRequest
-	4,  // 8: orders.v1.OrdersService.GetOrder:input_type -> orders.v1.GetOrderRequest
-	6,  // 9: orders.v1.OrdersService.ListOrders:input_type -> orders.v1.ListOrdersRequest
-	3,  // 10: orders.v1.OrdersService.PlaceOrder:output_type -> orders.v1.PlaceOrderResponse
-	5,  // 11: orders.v1.OrdersService.GetOrder:output_type -> orders.v1.GetOrderResponse
-	7,  // 12: orders.v1.OrdersService.ListOrders:output_type -> orders.v1.ListOrdersResponse
-	10, // [10:13] is the sub-list for method output_type
-	7,  // [7:10] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	10, // 4: orders.v1.PlaceOrderRequest.payment:type_name -> rolecall.v1.SignedRequest
+	1,  // 5: orders.v1.PlaceOrderResponse.order:type_name -> orders.v1.Order
+	11, // 6: orders.v1.PlaceOrderResponse.payment:type_name -> rolecall.v1.SignedResponse
+	1,  // 7: orders.v1.GetOrderResponse.order:type_name -> orders.v1.Order
+	1,  // 8: orders.v1.ListOrdersResponse.orders:type_name -> orders.v1.Order
+	2,  // 9: orders.v1.OrdersService.PlaceOrder:input_type -> orders.v1.PlaceOrderRequest
+	4,  // 10: orders.v1.OrdersService.GetOrder:input_type -> orders.v1.GetOrderRequest
+	6,  // 11: orders.v1.OrdersService.ListOrders:input_type -> orders.v1.ListOrdersRequest
+	3,  // 12: orders.v1.OrdersService.PlaceOrder:output_type -> orders.v1.PlaceOrderResponse
+	5,  // 13: orders.v1.OrdersService.GetOrder:output_type -> orders.v1.GetOrderResponse
+	7,  // 14: orders.v1.OrdersService.ListOrders:output_type -> orders.v1.ListOrdersResponse
+	12, // [12:15] is the sub-list for method output_type
+	9,  // [9:12] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_orders_v1_orders_proto_init() }

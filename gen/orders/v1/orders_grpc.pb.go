@@ -32,10 +32,15 @@ const (
 //
 // OrdersService takes orders and sees that they are paid.
 type OrdersServiceClient interface {
-	// PlaceOrder orders on behalf of the user, pays out of an account of hers, and stores the outcome. An order that ledger refused to pay is stored as FAILED with
-	// the reason and answered without an error. If it is not known whether ledger paid, the order stays PENDING and the
-	// error, UNKNOWN or DEADLINE_EXCEEDED, names it. NOT_FOUND: no such user; FAILED_PRECONDITION: the user is disabled;
-	// nothing is stored then.
+	// PlaceOrder orders on behalf of the user and pays: out of an account of hers, or with a payment that came signed. An order
+	// that was not paid is FAILED with the reason, and answered without an error. NOT_FOUND: no such user; FAILED_PRECONDITION: the
+	// user is disabled; ALREADY_EXISTS: the payment belongs to another order, or the request_id was used more than 24 hours ago for
+	// the order that the error names. No order is stored then.
+	//
+	// A caller that got no answer, UNAVAILABLE or ABORTED sends the same request again, with the same request_id, and within 24
+	// hours gets the same answer each time. While ledger does not answer that is ABORTED with the reason REQUEST_IN_PROGRESS: the
+	// order is PENDING. What came of its payment is found out without the caller, and a payment that ledger has not made is
+	// cancelled; a signed one that ledger could not judge is passed on again, and cancelled once its proof has expired.
 	PlaceOrder(ctx context.Context, in *PlaceOrderRequest, opts ...grpc.CallOption) (*PlaceOrderResponse, error)
 	// GetOrder reads one order. On behalf of a user it finds her own, and others only if she holds orders.reader.
 	GetOrder(ctx context.Context, in *GetOrderRequest, opts ...grpc.CallOption) (*GetOrderResponse, error)
@@ -87,10 +92,15 @@ func (c *ordersServiceClient) ListOrders(ctx context.Context, in *ListOrdersRequ
 //
 // OrdersService takes orders and sees that they are paid.
 type OrdersServiceServer interface {
-	// PlaceOrder orders on behalf of the user, pays out of an account of hers, and stores the outcome. An order that ledger refused to pay is stored as FAILED with
-	// the reason and answered without an error. If it is not known whether ledger paid, the order stays PENDING and the
-	// error, UNKNOWN or DEADLINE_EXCEEDED, names it. NOT_FOUND: no such user; FAILED_PRECONDITION: the user is disabled;
-	// nothing is stored then.
+	// PlaceOrder orders on behalf of the user and pays: out of an account of hers, or with a payment that came signed. An order
+	// that was not paid is FAILED with the reason, and answered without an error. NOT_FOUND: no such user; FAILED_PRECONDITION: the
+	// user is disabled; ALREADY_EXISTS: the payment belongs to another order, or the request_id was used more than 24 hours ago for
+	// the order that the error names. No order is stored then.
+	//
+	// A caller that got no answer, UNAVAILABLE or ABORTED sends the same request again, with the same request_id, and within 24
+	// hours gets the same answer each time. While ledger does not answer that is ABORTED with the reason REQUEST_IN_PROGRESS: the
+	// order is PENDING. What came of its payment is found out without the caller, and a payment that ledger has not made is
+	// cancelled; a signed one that ledger could not judge is passed on again, and cancelled once its proof has expired.
 	PlaceOrder(context.Context, *PlaceOrderRequest) (*PlaceOrderResponse, error)
 	// GetOrder reads one order. On behalf of a user it finds her own, and others only if she holds orders.reader.
 	GetOrder(context.Context, *GetOrderRequest) (*GetOrderResponse, error)

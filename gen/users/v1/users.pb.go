@@ -137,7 +137,9 @@ type CreateRequest struct {
 	// username, display_name, email, roles and attributes; the rest is set by the server and must be empty.
 	User *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
 	// 8 to 256 bytes; empty: the user cannot log in until SetPassword.
-	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	// A UUID that the client makes up: see exactly_once in rolecall/v1/access.proto.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -182,6 +184,13 @@ func (x *CreateRequest) GetUser() *User {
 func (x *CreateRequest) GetPassword() string {
 	if x != nil {
 		return x.Password
+	}
+	return ""
+}
+
+func (x *CreateRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
 	}
 	return ""
 }
@@ -430,7 +439,9 @@ type UpdateRequest struct {
 	// user.username names the user.
 	User *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
 	// Any of display_name, email, attributes. Empty is an error.
-	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// A UUID that the client makes up: see exactly_once in rolecall/v1/access.proto.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -477,6 +488,13 @@ func (x *UpdateRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
 		return x.UpdateMask
 	}
 	return nil
+}
+
+func (x *UpdateRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
 }
 
 type UpdateResponse struct {
@@ -1441,10 +1459,12 @@ const file_users_v1_users_proto_rawDesc = "" +
 	"\x05roles\x18\a \x03(\tR\x05roles\x12\x1e\n" +
 	"\n" +
 	"attributes\x18\b \x01(\tR\n" +
-	"attributes\"T\n" +
+	"attributes\"s\n" +
 	"\rCreateRequest\x12\"\n" +
 	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\x12\x1f\n" +
-	"\bpassword\x18\x02 \x01(\tB\x03\x80\x01\x01R\bpassword\"4\n" +
+	"\bpassword\x18\x02 \x01(\tB\x03\x80\x01\x01R\bpassword\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\"4\n" +
 	"\x0eCreateResponse\x12\"\n" +
 	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"(\n" +
 	"\n" +
@@ -1458,11 +1478,13 @@ const file_users_v1_users_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"\\\n" +
 	"\fListResponse\x12$\n" +
 	"\x05users\x18\x01 \x03(\v2\x0e.users.v1.UserR\x05users\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"p\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8f\x01\n" +
 	"\rUpdateRequest\x12\"\n" +
 	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
-	"updateMask\"4\n" +
+	"updateMask\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\"4\n" +
 	"\x0eUpdateResponse\x12\"\n" +
 	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\",\n" +
 	"\x0eDisableRequest\x12\x1a\n" +
@@ -1525,13 +1547,13 @@ const file_users_v1_users_proto_rawDesc = "" +
 	"\busername\x18\x03 \x01(\tR\busername\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x04 \x01(\x03R\n" +
-	"generation2\xcd\n" +
+	"generation2\xdb\n" +
 	"\n" +
-	"\fUsersService\x12L\n" +
-	"\x06Create\x12\x17.users.v1.CreateRequest\x1a\x18.users.v1.CreateResponse\"\x0f\xb2\x9a3\vusers.admin\x12G\n" +
+	"\fUsersService\x12S\n" +
+	"\x06Create\x12\x17.users.v1.CreateRequest\x1a\x18.users.v1.CreateResponse\"\x16\xb2\x9a3\vusers.adminؚ3\x01\x90\x02\x02\x12G\n" +
 	"\x03Get\x12\x14.users.v1.GetRequest\x1a\x15.users.v1.GetResponse\"\x13\xb2\x9a3\fusers.reader\x90\x02\x01\x12J\n" +
-	"\x04List\x12\x15.users.v1.ListRequest\x1a\x16.users.v1.ListResponse\"\x13\xb2\x9a3\fusers.reader\x90\x02\x01\x12L\n" +
-	"\x06Update\x12\x17.users.v1.UpdateRequest\x1a\x18.users.v1.UpdateResponse\"\x0f\xb2\x9a3\vusers.admin\x12K\n" +
+	"\x04List\x12\x15.users.v1.ListRequest\x1a\x16.users.v1.ListResponse\"\x13\xb2\x9a3\fusers.reader\x90\x02\x01\x12S\n" +
+	"\x06Update\x12\x17.users.v1.UpdateRequest\x1a\x18.users.v1.UpdateResponse\"\x16\xb2\x9a3\vusers.adminؚ3\x01\x90\x02\x02\x12K\n" +
 	"\aGetSelf\x12\x18.users.v1.GetSelfRequest\x1a\x19.users.v1.GetSelfResponse\"\v\xb8\x9a3\x01Ț3\x01\x90\x02\x01\x12U\n" +
 	"\bSetRoles\x12\x19.users.v1.SetRolesRequest\x1a\x1a.users.v1.SetRolesResponse\"\x12\xb2\x9a3\vusers.admin\x90\x02\x02\x12^\n" +
 	"\vSetPassword\x12\x1c.users.v1.SetPasswordRequest\x1a\x1d.users.v1.SetPasswordResponse\"\x12\xb2\x9a3\vusers.admin\x90\x02\x02\x12g\n" +

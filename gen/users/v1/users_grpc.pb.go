@@ -41,13 +41,15 @@ const (
 //
 // UsersService keeps one row for each person.
 type UsersServiceClient interface {
-	// Create adds a user, with a password if one is given. ALREADY_EXISTS if the username is taken.
+	// Create adds a user, with a password if one is given. ALREADY_EXISTS if the username is taken. Repeated with the same
+	// request_id within 24 hours it is answered the same; the password is no part of the comparison of the two.
 	Create(ctx context.Context, in *CreateRequest, opts ...grpc.CallOption) (*CreateResponse, error)
 	// Get reads one user.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
 	// List lists users by username.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
-	// Update changes the fields that the mask names.
+	// Update changes the fields that the mask names. Repeated with the same request_id within 24 hours it changes nothing more,
+	// and is answered the same.
 	Update(ctx context.Context, in *UpdateRequest, opts ...grpc.CallOption) (*UpdateResponse, error)
 	// GetSelf tells a user who she is: which roles her token carries, and through which workload she calls.
 	GetSelf(ctx context.Context, in *GetSelfRequest, opts ...grpc.CallOption) (*GetSelfResponse, error)
@@ -216,13 +218,15 @@ func (c *usersServiceClient) Disable(ctx context.Context, in *DisableRequest, op
 //
 // UsersService keeps one row for each person.
 type UsersServiceServer interface {
-	// Create adds a user, with a password if one is given. ALREADY_EXISTS if the username is taken.
+	// Create adds a user, with a password if one is given. ALREADY_EXISTS if the username is taken. Repeated with the same
+	// request_id within 24 hours it is answered the same; the password is no part of the comparison of the two.
 	Create(context.Context, *CreateRequest) (*CreateResponse, error)
 	// Get reads one user.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
 	// List lists users by username.
 	List(context.Context, *ListRequest) (*ListResponse, error)
-	// Update changes the fields that the mask names.
+	// Update changes the fields that the mask names. Repeated with the same request_id within 24 hours it changes nothing more,
+	// and is answered the same.
 	Update(context.Context, *UpdateRequest) (*UpdateResponse, error)
 	// GetSelf tells a user who she is: which roles her token carries, and through which workload she calls.
 	GetSelf(context.Context, *GetSelfRequest) (*GetSelfResponse, error)

@@ -31,6 +31,7 @@ type Record struct {
 	User     string // the verified user on whose behalf; empty for none
 	// UserIssuer is who vouches for the user, if that is not the mesh's own tokens service.
 	UserIssuer string
+	Signer     string // the verified SPIFFE ID of who signed the request; empty for a method without proof
 	Claimed    string // what a refused certificate said
 	Peer       net.Addr
 	Serial     string   // hex
@@ -122,7 +123,7 @@ func (l *Log) emit(r Record) {
 	out := slog.NewRecord(r.Time, level, "audit", 0)
 	out.AddAttrs(slog.String("event", r.Event), slog.String("verdict", r.Verdict))
 	for _, a := range []struct{ key, value string }{
-		{"reason", r.Reason}, {"method", r.Method}, {"workload", r.Workload}, {"user", r.User}, {"user_issuer", r.UserIssuer}, {"claimed_id", r.Claimed},
+		{"reason", r.Reason}, {"method", r.Method}, {"workload", r.Workload}, {"user", r.User}, {"user_issuer", r.UserIssuer}, {"signer", r.Signer}, {"claimed_id", r.Claimed},
 		{"serial", r.Serial}, {"detail", r.Detail}, {"policy", r.Policy}, {"request_id", r.Request}, {"trace_id", r.Trace},
 	} {
 		if a.value != "" {

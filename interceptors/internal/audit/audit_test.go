@@ -23,7 +23,7 @@ func TestARecordIsOneLineOfJSONWithWhatIsKnown(t *testing.T) {
 	var out bytes.Buffer
 	log := audit.New(slog.NewJSONHandler(&out, nil))
 	log.Write(audit.Record{
-		Event: "call", Method: "/a.B/C", Workload: "spiffe://mesh.local/service/a", Peer: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7},
+		Event: "call", Method: "/a.B/C", Workload: "spiffe://mesh.local/service/a", Signer: "spiffe://mesh.local/service/s", Peer: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7},
 		Serial: "1f", Roles: []string{"a.writer"}, Missing: []string{"a.writer"}, Narrowed: true, Verdict: audit.Denied, Reason: "ROLE_REQUIRED",
 		Policy: "abc", Request: "r1", Trace: "t1",
 	})
@@ -37,7 +37,7 @@ func TestARecordIsOneLineOfJSONWithWhatIsKnown(t *testing.T) {
 	}
 	delete(got, "time")
 	want := map[string]any{
-		"level": "WARN", "msg": "audit", "event": "call", "method": "/a.B/C", "workload": "spiffe://mesh.local/service/a", "peer": "127.0.0.1:7",
+		"level": "WARN", "msg": "audit", "event": "call", "method": "/a.B/C", "workload": "spiffe://mesh.local/service/a", "signer": "spiffe://mesh.local/service/s", "peer": "127.0.0.1:7",
 		"serial": "1f", "roles": []any{"a.writer"}, "missing_roles": []any{"a.writer"}, "narrowed": true, "verdict": "denied", "reason": "ROLE_REQUIRED",
 		"policy": "abc", "request_id": "r1", "trace_id": "t1",
 	}

@@ -26,7 +26,7 @@ func TestAnnotationsReadTheSameHoweverTheDescriptorWasMade(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			table, err := Compile(registered(test.files, ledger), test.files, nil, nil)
+			table, err := Compile(registered(test.files, ledger), test.files, nil, []string{"requires_proof", "exactly_once"})
 			if err != nil {
 				t.Fatalf("compile: %v", err)
 			}

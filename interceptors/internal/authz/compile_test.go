@@ -28,7 +28,7 @@ func ledgerFiles(t testing.TB) []protoreflect.FileDescriptor {
 func ledgerTable(t testing.TB) *Table {
 	t.Helper()
 	files := registry(t, ledgerFiles(t))
-	table, err := Compile(registered(files, ledger), files, nil, nil)
+	table, err := Compile(registered(files, ledger), files, nil, []string{"requires_proof", "exactly_once"})
 	if err != nil {
 		t.Fatalf("compile the ledger: %v", err)
 	}

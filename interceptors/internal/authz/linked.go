@@ -60,7 +60,13 @@ func linkedServices(files Resolver, registered []protoreflect.ServiceDescriptor)
 	if all, ok := files.(interface {
 		RangeFiles(func(protoreflect.FileDescriptor) bool)
 	}); ok {
-		all.RangeFiles(func(f protoreflect.FileDescriptor) bool { visit(f); return true })
+		// Looked at afterwards: a descriptor that is read for the first time may ask the registry, which is locked while it
+		// is ranged over, and a file that is registered meanwhile would block that for ever.
+		var ranged []protoreflect.FileDescriptor
+		all.RangeFiles(func(f protoreflect.FileDescriptor) bool { ranged = append(ranged, f); return true })
+		for _, f := range ranged {
+			visit(f)
+		}
 	}
 	list := make([]protoreflect.ServiceDescriptor, 0, len(services))
 	for _, name := range slices.Sorted(maps.Keys(services)) {

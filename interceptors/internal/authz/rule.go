@@ -59,19 +59,11 @@ func featureOf(annotation string) string {
 // enforced reports every condition of a method that no feature of the guard enforces: declared and ignored would be
 // worse than not declared.
 func (c *compiler) enforced(full string, conditions Conditions) {
-	for _, condition := range []struct {
-		annotation string
-		declared   bool
-	}{
-		{"requires_user_role", len(conditions.UserRoles) > 0},
-		{"requires_user", conditions.User},
-		{"requires_proof", conditions.Proof},
-		{"exactly_once", conditions.ExactlyOnce},
-	} {
-		if condition.declared && !slices.Contains(c.features, condition.annotation) {
+	for _, annotation := range []string{"requires_user_role", "requires_user", "requires_proof", "exactly_once"} {
+		if conditions.Has(annotation) && !slices.Contains(c.features, annotation) {
 			c.report(Problem{Subject: full, Text: fmt.Sprintf(
 				"%s needs the feature %q, which this guard was not given: give it to the guard, or remove the option",
-				condition.annotation, featureOf(condition.annotation))})
+				annotation, featureOf(annotation))})
 		}
 	}
 }

@@ -21,6 +21,21 @@ type Conditions struct {
 	ExactlyOnce bool     // the request takes effect once
 }
 
+// Has reports whether the annotation with a name is among the conditions.
+func (c Conditions) Has(annotation string) bool {
+	switch annotation {
+	case "requires_user_role":
+		return len(c.UserRoles) > 0
+	case "requires_user":
+		return c.User
+	case "requires_proof":
+		return c.Proof
+	case "exactly_once":
+		return c.ExactlyOnce
+	}
+	return false
+}
+
 // Method is the compiled policy of one registered method.
 type Method struct {
 	Full         string   // as it arrives on the wire: "/ledger.v1.LedgerService/Transfer"

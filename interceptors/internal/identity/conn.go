@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,9 @@ import (
 type Conn struct {
 	net.Conn
 	*Peer
+
+	// Shown is the own certificate that the peer has seen. Read-only.
+	Shown *tls.Certificate
 
 	// Tag is what the owner of the credentials keeps for this connection. Set in Config.Opened, read-only afterwards.
 	Tag any
@@ -48,6 +52,11 @@ func FromContext(ctx context.Context) *Conn {
 	if !ok {
 		return nil
 	}
+	return FromPeer(p)
+}
+
+// FromPeer is FromContext for what grpc.Peer tells a client about the connection of its call.
+func FromPeer(p *peer.Peer) *Conn {
 	if addr, ok := p.LocalAddr.(*localAddr); ok {
 		return addr.conn
 	}

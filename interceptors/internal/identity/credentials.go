@@ -140,6 +140,7 @@ func (c *client) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, erro
 type finding struct {
 	want   spiffeid.ID // zero: any
 	hello  bool        // a server has seen a ClientHello
+	shown  *tls.Certificate
 	peer   *Peer
 	chains []Chain
 }
@@ -154,6 +155,7 @@ func (cfg *Config) tlsConfig(found *finding) *tls.Config {
 		for _, c := range svid.Certificates {
 			cert.Certificate = append(cert.Certificate, c.Raw)
 		}
+		found.shown = cert
 		return cert, nil
 	}
 	return &tls.Config{
@@ -222,6 +224,7 @@ func (cfg *Config) finish(ctx context.Context, tlsConn *tls.Conn, found *finding
 		return nil, nil, refuse(ReasonInvalid, errors.New("the peer was not verified"))
 	}
 	conn := newConn(tlsConn, found.peer, found.chains, cfg.Source, cfg.Now(), cfg.Closed)
+	conn.Shown = found.shown
 	if err := cfg.Opened(conn); err != nil {
 		return nil, nil, err
 	}

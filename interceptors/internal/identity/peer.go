@@ -40,6 +40,17 @@ type rootHash = [sha256.Size]byte
 
 // verify checks what a peer presented, leaf first, against the bundles.
 func verify(certs []*x509.Certificate, bundles x509bundle.Source, now time.Time) (*Peer, []Chain, error) {
+	peer, verified, err := verifyCertificates(certs, bundles, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	found := chains(verified)
+	peer.NotAfter = latestEnd(found)
+	return peer, found, nil
+}
+
+// verifyCertificates is verify, and returns the verified chains as they are, each from the leaf to a root.
+func verifyCertificates(certs []*x509.Certificate, bundles x509bundle.Source, now time.Time) (*Peer, [][]*x509.Certificate, error) {
 	if len(certs) == 0 {
 		return nil, nil, refuse(ReasonNoCertificate, errors.New("no certificate was presented"))
 	}
@@ -56,15 +67,12 @@ func verify(certs []*x509.Certificate, bundles x509bundle.Source, now time.Time)
 	if err := checkProfile(certs[0], id); err != nil {
 		return nil, nil, refuse(ReasonProfile, fmt.Errorf("certificate of %s: %w", id, err))
 	}
-	peer := &Peer{
+	return &Peer{
 		ID:        id,
 		Serial:    certs[0].SerialNumber.Text(16),
 		Leaf:      sha256.Sum256(certs[0].RawSubjectPublicKeyInfo),
 		presented: certs,
-	}
-	found := chains(verified)
-	peer.NotAfter = latestEnd(found)
-	return peer, found, nil
+	}, verified, nil
 }
 
 func verifyReason(err error) Reason {

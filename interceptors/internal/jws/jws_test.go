@@ -79,6 +79,9 @@ func TestWhatIsSignedIsReadBack(t *testing.T) {
 	if issuer, err := token.Issuer(); err != nil || issuer != "a" {
 		t.Errorf("issuer %q, %v", issuer, err)
 	}
+	if claims, err := token.Unverified(); err != nil || len(claims) != 3 {
+		t.Errorf("unverified claims %v, %v", claims, err)
+	}
 	claims, err := token.Verify(verified(t, "k1", "ES256", private.Public()), "at+jwt")
 	if err != nil {
 		t.Fatal(err)

@@ -35,10 +35,10 @@ func Each(t *testing.T, test func(t *testing.T, url string)) {
 }
 
 // SQLite returns the path of a file that does not exist yet.
-func SQLite(t *testing.T) string { return filepath.Join(t.TempDir(), "test.db") }
+func SQLite(t testing.TB) string { return filepath.Join(t.TempDir(), "test.db") }
 
 // Postgres makes a database, drops it when the test is over, and returns its URL.
-func Postgres(t *testing.T) string {
+func Postgres(t testing.TB) string {
 	t.Helper()
 	server := os.Getenv(Env)
 	if server == "" {
@@ -58,7 +58,7 @@ func Postgres(t *testing.T) string {
 	return own.String()
 }
 
-func administer(t *testing.T, server, statement string) {
+func administer(t testing.TB, server, statement string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

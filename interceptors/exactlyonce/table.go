@@ -1,0 +1,127 @@
+package exactlyonce
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/rolecall/interceptors/internal/nonces"
+)
+
+// States of a row.
+const (
+	running = "RUNNING" // a saga that has begun
+	done    = "DONE"    // it took effect; outcome is the response
+	refused = "REFUSED" // it did not, and never will; outcome is a google.rpc.Status
+)
+
+// row is a request as it is stored. Times are microseconds since 1970.
+type row struct {
+	Key
+	sum     []byte
+	payload []byte // empty: whatever the payload, as Cancel stores it
+	state   string
+	outcome []byte // empty while it runs
+	created time.Time
+	stored  time.Time     // when the outcome was; of a running saga: as created
+	request []byte        // of a running saga, to go on with
+	lease   time.Duration // of a running saga: for how long from now nobody takes it over
+	fence   int64         // of a saga: raised by each who takes it over; who has an older one writes no more
+}
+
+// createTables makes the tables, one process at a time: CREATE TABLE IF NOT EXISTS of PostgreSQL fails when two are at it.
+func createTables(ctx context.Context, t *transaction) error {
+	if t.dialect == DialectPostgreSQL {
+		if _, err := t.tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtext('rolecall'))"); err != nil {
+			return fmt.Errorf("wait for the other processes that prepare the database: %w", err)
+		}
+	}
+	for _, statement := range []string{
+		`CREATE TABLE IF NOT EXISTS rolecall_requests (
+			key BYTEA NOT NULL PRIMARY KEY,
+			method TEXT NOT NULL, peer TEXT NOT NULL, signer TEXT NOT NULL, on_behalf_of TEXT NOT NULL, request_id TEXT NOT NULL,
+			payload BYTEA, state TEXT NOT NULL, outcome BYTEA,
+			created_us BIGINT NOT NULL, stored_us BIGINT NOT NULL, expires_us BIGINT NOT NULL,
+			request BYTEA, lease_us BIGINT NOT NULL, fence BIGINT NOT NULL)`,
+		"CREATE INDEX IF NOT EXISTS rolecall_requests_expires ON rolecall_requests (expires_us)",
+		"CREATE INDEX IF NOT EXISTS rolecall_requests_caller ON rolecall_requests (peer, on_behalf_of)",
+		"CREATE INDEX IF NOT EXISTS rolecall_requests_running ON rolecall_requests (lease_us) WHERE state = 'RUNNING'",
+	} {
+		if _, err := t.tx.ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("create the table of requests: %w", err)
+		}
+	}
+	return nonces.Create(ctx, t.tx, t.dialect)
+}
+
+// lock is what the transaction holds alone until it ends. Without waiting, so that a repetition costs no connection while
+// the first one runs. SQLite's transactions are alone as it is.
+func (t *transaction) lock(ctx context.Context, sum [sha256.Size]byte) (got bool, err error) {
+	if t.dialect != DialectPostgreSQL {
+		return true, nil
+	}
+	err = t.tx.QueryRowContext(ctx, "SELECT pg_try_advisory_xact_lock($1)", lockNumber(sum)).Scan(&got)
+	return got, err
+}
+
+// lockNumber has 64 bits, for a database that may hold other locks: no two keys have the same one by chance.
+func lockNumber(sum [sha256.Size]byte) (number int64) {
+	for _, b := range sum[:8] {
+		number = number<<8 | int64(b)
+	}
+	return number
+}
+
+// clock is the time for leases, in microseconds, by the clock of the database: those of replicas may differ by more than a
+// lease. In PostgreSQL it goes on within a transaction, and in SQLite it has milliseconds.
+func (t *transaction) clock() string {
+	if t.dialect == DialectPostgreSQL {
+		return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+	}
+	return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000"
+}
+
+// find reads the row of a request that has not expired; nil if there is none. A saga that runs does not expire.
+func (t *transaction) find(ctx context.Context, sum [sha256.Size]byte, now time.Time) (*row, error) {
+	var found row
+	var created, stored int64
+	err := t.tx.QueryRowContext(ctx, "SELECT payload, state, outcome, created_us, stored_us FROM rolecall_requests "+
+		"WHERE key = $1 AND (expires_us > $2 OR state = 'RUNNING')", sum[:], now.UnixMicro()).
+		Scan(&found.payload, &found.state, &found.outcome, &created, &stored)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what is stored of the request: %w", err)
+	}
+	found.created, found.stored = time.UnixMicro(created), time.UnixMicro(stored)
+	return &found, nil
+}
+
+// insert stores a row, in place of one that has expired. errRaced if there is another.
+func (t *transaction) insert(ctx context.Context, new *row, expires time.Time) error {
+	result, err := t.tx.ExecContext(ctx, `INSERT INTO rolecall_requests (key, method, peer, signer, on_behalf_of, request_id,
+			payload, state, outcome, created_us, stored_us, expires_us, request, lease_us, fence)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, `+t.clock()+` + $14, $15)
+		ON CONFLICT (key) DO UPDATE SET payload = excluded.payload, state = excluded.state, outcome = excluded.outcome,
+			created_us = excluded.created_us, stored_us = excluded.stored_us, expires_us = excluded.expires_us,
+			request = excluded.request, lease_us = excluded.lease_us, fence = excluded.fence
+		WHERE rolecall_requests.expires_us <= $11 AND rolecall_requests.state <> 'RUNNING'`,
+		new.sum, new.Method, new.Peer, new.Signer, new.User, new.RequestID,
+		new.payload, new.state, new.outcome, new.created.UnixMicro(), new.stored.UnixMicro(), expires.UnixMicro(),
+		new.request, new.lease.Microseconds(), new.fence)
+	if err != nil {
+		return fmt.Errorf("store the request: %w", err)
+	}
+	added, err := result.RowsAffected()
+	if err != nil {
+		return fmt.Errorf("store the request: %w", err)
+	}
+	if added == 0 {
+		return errRaced
+	}
+	return nil
+}

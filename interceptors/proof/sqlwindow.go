@@ -1,0 +1,120 @@
+package proof
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"example.com/rolecall/interceptors/internal/nonces"
+)
+
+// Dialect is which database a window is kept in.
+type Dialect = nonces.Dialect
+
+// The dialects.
+const (
+	SQLite     = nonces.SQLite
+	PostgreSQL = nonces.PostgreSQL
+)
+
+// SQLWindow remembers nonces in a database, which several replicas share and which outlives them. It makes its tables, named
+// rolecall_nonces and rolecall_nonces_pruned, when the first nonce is burned. How many nonces one signer may have at a time
+// (Config.PerSigner) is counted by each replica for itself. The database must stay open as long as the guard.
+func SQLWindow(db *sql.DB, dialect Dialect) Window {
+	return &sqlWindow{db: db, dialect: dialect}
+}
+
+type sqlWindow struct {
+	db      *sql.DB
+	dialect Dialect
+
+	mu      sync.Mutex
+	created bool
+}
+
+// burnTimeout bounds how long a call waits for the database.
+const burnTimeout = 5 * time.Second
+
+// Burn implements Window.
+func (w *sqlWindow) Burn(ctx context.Context, n Nonce) error {
+	ctx, cancel := context.WithTimeout(ctx, burnTimeout)
+	defer cancel()
+	if err := w.create(ctx); err != nil {
+		return err
+	}
+	result, err := nonces.Burn(ctx, w.db, nonces.Nonce{Signer: n.Signer, Value: n.Value, Expires: n.Expires})
+	switch {
+	case err != nil:
+		return err
+	case result == nonces.Burned:
+		return nil
+	case result == nonces.Replayed:
+		return ErrReplayed
+	case result == nonces.Expired:
+		return ErrExpired
+	}
+	return fmt.Errorf("burn nonce: the result is %d", result)
+}
+
+// create makes the tables once.
+func (w *sqlWindow) create(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.created {
+		return nil
+	}
+	err := w.within(ctx, func(tx *sql.Tx) error {
+		if w.dialect == PostgreSQL {
+			// Two that make a table at once fail there, also with IF NOT EXISTS.
+			if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtext('rolecall'))"); err != nil {
+				return err
+			}
+		}
+		return nonces.Create(ctx, tx, w.dialect)
+	})
+	w.created = err == nil
+	return err
+}
+
+func (w *sqlWindow) within(ctx context.Context, f func(*sql.Tx) error) error {
+	tx, err := w.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := f(tx); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+// prune deletes what has expired, once a minute, until ctx ends.
+func (w *sqlWindow) prune(ctx context.Context, now func() time.Time, log *slog.Logger) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for more := true; more && ctx.Err() == nil; {
+			err := w.create(ctx)
+			if err == nil {
+				err = w.within(ctx, func(tx *sql.Tx) (err error) {
+					more, err = nonces.Prune(ctx, tx, w.dialect, now())
+					return err
+				})
+			}
+			if err != nil {
+				if ctx.Err() == nil {
+					log.Warn("nonces that have expired could not be deleted", "error", err)
+				}
+				break
+			}
+		}
+	}
+}

@@ -1,0 +1,96 @@
+package proof_test
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	_ "github.com/jackc/pgx/v5/stdlib"
+	_ "modernc.org/sqlite"
+
+	"example.com/rolecall/interceptors/proof"
+	"example.com/rolecall/internal/store/storetest"
+)
+
+func openDB(t *testing.T, url string) (*sql.DB, proof.Dialect) {
+	t.Helper()
+	driver, dialect := "sqlite", proof.SQLite
+	if strings.HasPrefix(url, "postgres") {
+		driver, dialect = "pgx", proof.PostgreSQL
+	} else {
+		url += "?_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)"
+	}
+	db, err := sql.Open(driver, url)
+	must(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	if dialect == proof.SQLite {
+		db.SetMaxOpenConns(1)
+	}
+	return db, dialect
+}
+
+func TestNoncesInADatabaseAreBurnedOnce(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, url string) {
+		db, dialect := openDB(t, url)
+		other, _ := openDB(t, url)
+		replicas := []proof.Window{proof.SQLWindow(db, dialect), proof.SQLWindow(other, dialect)}
+		burns(t, replicas[0], issued("a", 1, 0), nil, "the first")
+		burns(t, replicas[0], issued("a", 1, 0), proof.ErrReplayed, "the same again")
+		burns(t, replicas[1], issued("a", 1, 0), proof.ErrReplayed, "the same at a second replica")
+		burns(t, proof.SQLWindow(other, dialect), issued("a", 1, 0), proof.ErrReplayed, "the same after a restart")
+		burns(t, replicas[1], issued("b", 1, 0), nil, "another identity with the same nonce")
+		for i := range 20 {
+			var wins atomic.Int64
+			var burning sync.WaitGroup
+			for _, w := range replicas {
+				for range 2 {
+					burning.Go(func() {
+						err := w.Burn(t.Context(), issued("c", i, 0))
+						if err == nil {
+							wins.Add(1)
+						} else if !errors.Is(err, proof.ErrReplayed) {
+							t.Error(err)
+						}
+					})
+				}
+			}
+			burning.Wait()
+			if wins.Load() != 1 {
+				t.Errorf("nonce %d was burned %d times", i, wins.Load())
+			}
+		}
+		must(t, db.Close())
+		if err := replicas[0].Burn(t.Context(), issued("d", 1, 0)); err == nil || errors.Is(err, proof.ErrReplayed) || errors.Is(err, proof.ErrExpired) {
+			t.Errorf("a database that is gone: %v", err)
+		}
+	})
+}
+
+func TestAWindowInADatabaseBehindAGuard(t *testing.T) {
+	t.Parallel()
+	db, dialect := openDB(t, storetest.SQLite(t))
+	m := newMesh(t, func(c *meshConfig) { c.config.Window, c.cold = proof.SQLWindow(db, dialect), true })
+	a := m.attacker(payer)
+	text := a.prove(pay, dave)
+	if _, err := send(timeout(t), a.conn, pay, dave, "rolecall-proof", text); err != nil {
+		t.Fatal(err) // at once after the start
+	}
+	m.config.config.Window = proof.SQLWindow(db, dialect)
+	m.restart()
+	a.conn = m.bare(a.source)
+	_, err := send(timeout(t), a.conn, pay, dave, "rolecall-proof", text)
+	refused(t, err, codes.Unauthenticated, "PROOF_REPLAYED")
+	must(t, db.Close())
+	_, err = send(timeout(t), a.conn, pay, dave, "rolecall-proof", a.prove(pay, dave))
+	refused(t, err, codes.Unavailable, "VERIFIER_UNAVAILABLE")
+	if n := fmt.Sprint(m.bank.total.Load()); n != "1" {
+		t.Errorf("%s was paid, want 1", n)
+	}
+}
