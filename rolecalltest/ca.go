@@ -1,6 +1,6 @@
 // Package rolecalltest is the kit to test services that are guarded by rolecall: a private CA in memory, and sources of
-// certificates that a guard takes in place of a Workload API; and Users, a tokens service that gives a token to whoever a test
-// names.
+// certificates that a guard takes in place of a Workload API; Users, a tokens service that gives a token to whoever a test
+// names; and Keys, a keys service, so that requests are signed and verified.
 //
 //	ca := rolecalltest.NewCA(t, "mesh.local")
 //	guard, err := interceptors.New(ca.Source("/service/ledger"), interceptors.BindingsYAML(roles))

@@ -2,8 +2,11 @@ package rolecalltest
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -64,19 +67,32 @@ func (u *Users) keys() *tokensv1.SignedKeys {
 	if err != nil {
 		u.ca.t.Fatalf("certificate of the tokens service: %v", err)
 	}
-	point, err := u.key.PublicKey.Bytes() // 4, x, y
+	x, y, err := coordinates(&u.key.PublicKey)
 	if err != nil {
 		u.ca.t.Fatalf("public key: %v", err)
 	}
-	text := base64.RawURLEncoding.EncodeToString
 	now := time.Now()
 	signed := &tokensv1.SignedKeys{Chain: chainOf(svid.Certificates), Jws: u.sign(svid.PrivateKey, "rolecall-keys+jwt", map[string]any{
 		"iss": svid.ID.String(), "iat": now.Unix(), "exp": now.Add(time.Hour).Unix(), "keys": []map[string]string{
-			{"kty": "EC", "crv": "P-256", "x": text(point[1:33]), "y": text(point[33:]), "kid": "test", "alg": "ES256", "use": "sig"},
+			{"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": "test", "alg": "ES256", "use": "sig"},
 		},
 	})}
 	return signed
 }
+
+// coordinates returns those of a public key on P-256 as a JWK has them (RFC 7518 section 6.2.1).
+func coordinates(key *ecdsa.PublicKey) (x, y string, err error) {
+	point, err := key.Bytes() // 4, x, y
+	if err == nil && (len(point) != 65 || key.Curve != elliptic.P256()) {
+		err = errors.New("the key is not on P-256")
+	}
+	if err != nil {
+		return "", "", err
+	}
+	return base64url(point[1:33]), base64url(point[33:]), nil
+}
+
+func base64url(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }
 
 func chainOf(certs []*x509.Certificate) [][]byte {
 	var chain [][]byte

@@ -30,7 +30,8 @@ func TestAServiceIsTestedWithUsersThatATestNames(t *testing.T) {
 	ca := rolecalltest.NewCA(t, "mesh.local")
 	users := rolecalltest.NewUsers(ca)
 	quiet := []interceptors.Option{interceptors.Audit(slog.DiscardHandler), interceptors.Logger(slog.New(slog.DiscardHandler))}
-	guard, err := interceptors.New(ca.Source("/service/users"), interceptors.BindingsYAML([]byte("trustDomain: mesh.local\n")), append(quiet, interceptors.With(users.Feature()))...)
+	guard, err := interceptors.New(ca.Source("/service/users"), interceptors.BindingsYAML([]byte("trustDomain: mesh.local\n")),
+		append(quiet, interceptors.With(users.Feature()), interceptors.With(once(t)))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"example.com/rolecall/interceptors/exactlyonce"
 	"example.com/rolecall/internal/catalog"
 	"example.com/rolecall/internal/cli"
 	"example.com/rolecall/internal/node"
@@ -18,6 +19,7 @@ import (
 	"example.com/rolecall/internal/up"
 	"example.com/rolecall/pki"
 	"example.com/rolecall/services/authority"
+	"example.com/rolecall/services/keys"
 	"example.com/rolecall/services/ledger"
 	"example.com/rolecall/services/orders"
 	"example.com/rolecall/services/tokens"
@@ -29,6 +31,7 @@ func (s *serveFlags) setup(name string) func(context.Context, *node.Node) error 
 	return map[string]func(context.Context, *node.Node) error{
 		"users":        users.Setup,
 		catalog.Tokens: tokens.New(s.tokens),
+		catalog.Keys:   keys.Setup,
 		"ledger":       ledger.Setup,
 		"orders":       orders.Setup,
 	}[name]
@@ -53,13 +56,14 @@ func (a *app) serveCommand() *cobra.Command {
 
 Its certificate comes from the SPIFFE Workload API that SPIFFE_ENDPOINT_SOCKET names: rolecall's agent or SPIRE's. Only the
 authority needs none: it signs its own, and --ca names the folder of its issuers. Services that are called on behalf of
-users verify access tokens with what the peer tokens tells them. Audit records and the log go to standard error, a JSON
-object on each line.`,
+users verify access tokens with what the peer tokens tells them. Those that sign requests or take signed ones find keys by the
+peer keys; without it they take what their peers have signed themselves, and nothing that is passed on. Audit records and the log go to standard error, a JSON object on each line.`,
 		Example: `  rolecall serve ledger --listen 127.0.0.1:7445 --admin 127.0.0.1:7545 --roles roles.yaml --data /var/lib/ledger
   rolecall serve orders --listen 127.0.0.1:7446 --roles roles.yaml --data /var/lib/orders \
     --peer users=dns:///users:7443,spiffe://mesh.local/service/users \
     --peer ledger=dns:///ledger:7445,spiffe://mesh.local/service/ledger \
-    --peer tokens=dns:///tokens:7444,spiffe://mesh.local/service/tokens
+    --peer tokens=dns:///tokens:7444,spiffe://mesh.local/service/tokens \
+    --peer keys=dns:///keys:7442,spiffe://mesh.local/service/keys
   rolecall serve authority --listen 127.0.0.1:7441 --roles roles.yaml --ca /var/lib/authority \
     --registrations registrations.yaml --bundle-endpoint 0.0.0.0:8443`,
 		Args:      cobra.ExactArgs(1),
@@ -107,7 +111,10 @@ func (s *serveFlags) serve(ctx context.Context, service catalog.Service) error {
 	if cfg.Listen == "" || cfg.Roles == "" {
 		return cli.Usagef("--listen HOST:PORT and --roles PATH are needed; see 'rolecall serve --help'")
 	}
-	var err error
+	err := s.only(name)
+	if err != nil {
+		return err
+	}
 	if s.id != "" {
 		if cfg.ID, err = spiffeid.FromString(s.id); err != nil {
 			return cli.Usagef("--id %q: %w", s.id, err)
@@ -119,16 +126,14 @@ func (s *serveFlags) serve(ctx context.Context, service catalog.Service) error {
 	if err := verifyUsers(&cfg, service); err != nil {
 		return err
 	}
-	if err := s.tokensOnly(name); err != nil {
-		return err
+	if service.ExactlyOnce() {
+		cfg.Once = &exactlyonce.Config{}
 	}
+	findKeys(&cfg, service)
 	if cfg.Database, err = databaseURL(cfg.Database, s.databaseFile); err != nil {
 		return err
 	}
 	if name != "authority" {
-		if err := s.authorityOnly(name); err != nil {
-			return err
-		}
 		return node.Run(ctx, cfg, s.setup(name))
 	}
 	if s.authority.Dir == "" {
@@ -146,6 +151,16 @@ func (s *serveFlags) serve(ctx context.Context, service catalog.Service) error {
 	}
 	cfg.Source = signer.Source()
 	return node.Run(ctx, cfg, signer.Setup)
+}
+
+// only refuses flags that another service understands.
+func (s *serveFlags) only(name string) error {
+	if name != "authority" {
+		if err := s.authorityOnly(name); err != nil {
+			return err
+		}
+	}
+	return s.tokensOnly(name)
 }
 
 // authorityOnly refuses what only the authority understands: a flag that does nothing is a mistake of whoever gave it.
@@ -184,6 +199,15 @@ func verifyUsers(cfg *node.Config, service catalog.Service) error {
 		return cli.Usagef("%s has methods that are called on behalf of users, and verifies their access tokens: give --peer tokens=dns:///HOST:PORT,spiffe://TRUST-DOMAIN/service/tokens", service.Name)
 	}
 	return nil
+}
+
+// findKeys has the service sign requests and verify signed ones: of others than its peers, if it was told of the service keys.
+func findKeys(cfg *node.Config, service catalog.Service) {
+	if !service.Proofs {
+		return
+	}
+	keys := cfg.Peers[catalog.Keys]
+	cfg.Keys = &keys
 }
 
 // parsePeers reads NAME=TARGET,SPIFFE-ID.

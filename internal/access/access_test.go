@@ -74,7 +74,8 @@ func TestTheMatrixSaysWhoMayCallWhat(t *testing.T) {
 		got[m.Method] = m
 	}
 	want := access.Method{
-		Method: "/ledger.v1.LedgerService/Transfer", Roles: []string{"ledger.writer"}, Callers: []string{"spiffe://mesh.local/service/orders"},
+		Method: "/ledger.v1.LedgerService/Transfer", Roles: []string{"ledger.writer"}, Proof: true, ExactlyOnce: true,
+		Callers: []string{"spiffe://mesh.local/service/orders"},
 	}
 	if diff := cmp.Diff(want, got[want.Method]); diff != "" {
 		t.Errorf("Transfer (-want +got):\n%s", diff)

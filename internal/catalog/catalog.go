@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	authorityv1 "example.com/rolecall/gen/authority/v1"
+	keysv1 "example.com/rolecall/gen/keys/v1"
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	ordersv1 "example.com/rolecall/gen/orders/v1"
 	adminv1 "example.com/rolecall/gen/rolecall/admin/v1"
@@ -19,8 +20,12 @@ import (
 	usersv1 "example.com/rolecall/gen/users/v1"
 )
 
-// Tokens is the service that logs users in.
-const Tokens = "tokens"
+const (
+	// Tokens is the service that logs users in.
+	Tokens = "tokens"
+	// Keys is the service that tells which keys workloads sign with.
+	Keys = "keys"
+)
 
 // AdminOffset is the distance from a service's port to its admin port.
 const AdminOffset = 100
@@ -36,6 +41,8 @@ type Service struct {
 	Database bool
 	// Users tells whether people call it: it verifies their access tokens, for which it follows the service tokens.
 	Users bool
+	// Proofs tells whether it signs requests or verifies signed ones, for which it asks the service keys.
+	Proofs bool
 	// Descriptor is its Protobuf service.
 	Descriptor protoreflect.ServiceDescriptor
 }
@@ -43,11 +50,20 @@ type Service struct {
 // RequiresUser tells whether one of its methods can only be called on behalf of a user, so that it does not start unless it
 // verifies access tokens.
 func (s Service) RequiresUser() bool {
+	return s.annotated(rolecallv1.E_RequiresUser, rolecallv1.E_RequiresUserRole)
+}
+
+// ExactlyOnce tells whether one of its methods takes effect once, for which it keeps outcomes in its database.
+func (s Service) ExactlyOnce() bool { return s.annotated(rolecallv1.E_ExactlyOnce) }
+
+// annotated tells whether one of its methods carries one of the annotations.
+func (s Service) annotated(annotations ...protoreflect.ExtensionType) bool {
 	methods := s.Descriptor.Methods()
 	for i := range methods.Len() {
-		options := methods.Get(i).Options()
-		if proto.HasExtension(options, rolecallv1.E_RequiresUser) || proto.HasExtension(options, rolecallv1.E_RequiresUserRole) {
-			return true
+		for _, annotation := range annotations {
+			if proto.HasExtension(methods.Get(i).Options(), annotation) {
+				return true
+			}
 		}
 	}
 	return false
@@ -73,14 +89,14 @@ func SupervisorID(td spiffeid.TrustDomain) spiffeid.ID {
 
 // Services returns all services in the order in which they start: authority first, then each after those that it calls.
 // Those of users follow tokens, which may start later.
-// The offsets leave room for services to come.
 func Services() []Service {
 	return []Service{
 		{Name: "authority", Offset: 1, Descriptor: service(authorityv1.File_authority_v1_authority_proto)},
 		{Name: "users", Offset: 3, Database: true, Users: true, Descriptor: service(usersv1.File_users_v1_users_proto)},
 		{Name: Tokens, Offset: 4, Database: true, Peers: []string{"users"}, Descriptor: service(tokensv1.File_tokens_v1_tokens_proto)},
-		{Name: "ledger", Offset: 5, Database: true, Users: true, Descriptor: service(ledgerv1.File_ledger_v1_ledger_proto)},
-		{Name: "orders", Offset: 6, Database: true, Users: true, Peers: []string{"users", "ledger"}, Descriptor: service(ordersv1.File_orders_v1_orders_proto)},
+		{Name: Keys, Offset: 2, Database: true, Peers: []string{Tokens}, Descriptor: service(keysv1.File_keys_v1_keys_proto)},
+		{Name: "ledger", Offset: 5, Database: true, Users: true, Proofs: true, Descriptor: service(ledgerv1.File_ledger_v1_ledger_proto)},
+		{Name: "orders", Offset: 6, Database: true, Users: true, Proofs: true, Peers: []string{"users", "ledger"}, Descriptor: service(ordersv1.File_orders_v1_orders_proto)},
 	}
 }
 

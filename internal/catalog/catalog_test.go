@@ -46,7 +46,7 @@ func TestWhatEveryServerTellsOfItselfIsAmongTheDescriptors(t *testing.T) {
 
 func TestAServiceThatIsNotThereIsAnsweredWithThoseThatAre(t *testing.T) {
 	t.Parallel()
-	if _, err := catalog.Named("ledgre"); err == nil || err.Error() != `no service "ledgre": one of [authority users tokens ledger orders]` {
+	if _, err := catalog.Named("ledgre"); err == nil || err.Error() != `no service "ledgre": one of [authority users tokens keys ledger orders]` {
 		t.Errorf("got %v", err)
 	}
 	if s, err := catalog.Named("ledger"); err != nil || s.Name != "ledger" {

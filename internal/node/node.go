@@ -26,6 +26,7 @@ import (
 	grpcbackoff "google.golang.org/grpc/backoff"
 
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/interceptors/exactlyonce"
 	"example.com/rolecall/interceptors/usertoken"
 	"example.com/rolecall/internal/store"
 )
@@ -54,6 +55,13 @@ type Config struct {
 	// Tokens is the service whose access tokens of users are accepted. nil: a service with a method that requires a user
 	// does not start.
 	Tokens *Peer
+	// Keys is the service that tells which keys others sign with, for a service that signs requests or takes signed ones. The
+	// zero Peer: proofs of peers are verified, and none that is passed on. nil: a service with a method that requires a proof
+	// does not start, and no request is signed.
+	Keys *Peer
+	// Once says how outcomes of requests that take effect once are kept; its DB is the node's own. nil: a service with a method
+	// that has exactly_once does not start.
+	Once *exactlyonce.Config
 	// Issuers are those beside Tokens whose users are accepted too: a company's own.
 	Issuers []usertoken.Issuer
 	// Source holds certificate and bundle. nil: the Workload API that SPIFFE_ENDPOINT_SOCKET names.
@@ -94,6 +102,7 @@ type Node struct {
 	config   Config
 	source   interceptors.Source
 	guard    *interceptors.Guard
+	requests *exactlyonce.Requests
 	stopping chan struct{}
 
 	mu      sync.Mutex
@@ -124,8 +133,22 @@ func (n *Node) OpenDB(ctx context.Context, files fs.FS) (*store.DB, error) {
 		return nil, err
 	}
 	n.db = db
-	n.closers = append(n.closers, db.Close)
 	return db, nil
+}
+
+// closeDatabase closes the database if it was opened.
+func (n *Node) closeDatabase() error {
+	db := n.database()
+	if db == nil {
+		return nil
+	}
+	return db.Close()
+}
+
+// Knows tells whether the node was told of a peer of that name.
+func (n *Node) Knows(name string) bool {
+	_, ok := n.config.Peers[name]
+	return ok
 }
 
 // Dial returns a connection to a peer by its name. It connects when it is first used, and belongs to the node.
@@ -161,6 +184,9 @@ func (n *Node) SVID() (*x509svid.SVID, error) {
 	return svid, nil
 }
 
+// Requests knows the requests that have taken effect once, as soon as the service's database is open; nil without Config.Once.
+func (n *Node) Requests() *exactlyonce.Requests { return n.requests }
+
 // Stopping is closed when the node begins to stop. A stream without an end of its own ends then, or it would hold up the
 // stop for all of Grace.
 func (n *Node) Stopping() <-chan struct{} { return n.stopping }
@@ -182,11 +208,12 @@ func (n *Node) close() error {
 	n.cancelBackground()
 	n.tasks.Wait()
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	closers := n.closers
+	n.closers = nil
+	n.mu.Unlock() // what is still running may ask for the database
 	var errs []error
-	for _, c := range slices.Backward(n.closers) {
+	for _, c := range slices.Backward(closers) {
 		errs = append(errs, c())
 	}
-	n.closers = nil
 	return errors.Join(errs...)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -17,7 +18,9 @@ import (
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
+	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
+	"example.com/rolecall/interceptors/exactlyonce"
 	"example.com/rolecall/interceptors/usertoken"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/node/nodetest"
@@ -52,7 +55,13 @@ func (s *slow) Get(ctx context.Context, _ *usersv1.GetRequest) (*usersv1.GetResp
 
 func newSlow() *slow { return &slow{begun: make(chan struct{}), end: make(chan struct{})} }
 
-func (s *slow) setup(_ context.Context, n *node.Node) error {
+// tables are those of a service that has none.
+var tables = fstest.MapFS{"migrations/0001_none.sql": {Data: []byte("-- +goose Up\nSELECT 1;\n")}}
+
+func (s *slow) setup(ctx context.Context, n *node.Node) error {
+	if _, err := n.OpenDB(ctx, tables); err != nil {
+		return err
+	}
 	usersv1.RegisterUsersServiceServer(n.Server, s)
 	return nil
 }
@@ -178,6 +187,10 @@ func TestRunRefusesToStart(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = taken.Close() }) // after the parallel subtests, unlike defer
 	broken := errors.New("broken")
+	books := func(_ context.Context, n *node.Node) error {
+		ledgerv1.RegisterLedgerServiceServer(n.Server, ledgerv1.UnimplementedLedgerServiceServer{})
+		return nil
+	}
 	for name, tc := range map[string]struct {
 		change func(*node.Config)
 		setup  func(context.Context, *node.Node) error
@@ -196,7 +209,15 @@ func TestRunRefusesToStart(t *testing.T) {
 			_, err := n.Dial("users")
 			return err
 		}, `no peer "users" (known: ledger): give --peer users=`},
-		"with a method that requires a user, without a tokens service": {func(*node.Config) {}, newSlow().setup, "requires_user"},
+		"with a method that requires a user, without a tokens service":              {func(*node.Config) {}, newSlow().setup, "requires_user"},
+		"with methods that take effect once, and nowhere to keep what came of them": {func(c *node.Config) { c.Once = nil }, good, "exactly_once"},
+		"with methods that take effect once, and no database": {func(c *node.Config) {
+			c.Keys = &node.Peer{Target: mesh.Keys.Target(), ID: mesh.CA.ID("/service/keys")}
+		}, books, "the service has opened no database"},
+		"with a method that requires a proof, without a keys service": {func(*node.Config) {}, books, "requires_proof"},
+		"with a keys service of another trust domain": {func(cfg *node.Config) {
+			cfg.Keys = &node.Peer{Target: "dns:///keys:7442", ID: spiffeid.RequireFromString("spiffe://other.example/service/keys")}
+		}, good, "other.example"},
 		"with a tokens service of another trust domain": {func(cfg *node.Config) {
 			cfg.Tokens = &node.Peer{Target: "dns:///tokens:7444", ID: spiffeid.RequireFromString("spiffe://other.example/service/tokens")}
 		}, newSlow().setup, "other.example"},
@@ -212,8 +233,8 @@ func TestRunRefusesToStart(t *testing.T) {
 			t.Parallel()
 			cfg := node.Config{
 				Name: "users", Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Roles: mesh.Roles, Dir: t.TempDir(),
-				Source: mesh.CA.Source("/service/users"),
-				Ready:  func(string, string) { t.Error("it reported that it is ready") },
+				Source: mesh.CA.Source("/service/users"), Once: &exactlyonce.Config{},
+				Ready: func(string, string) { t.Error("it reported that it is ready") },
 			}
 			tc.change(&cfg)
 			if err := node.Run(nodetest.Context(t), cfg, tc.setup); err == nil || !strings.Contains(err.Error(), tc.says) {

@@ -13,7 +13,6 @@ import (
 
 	adminv1 "example.com/rolecall/gen/rolecall/admin/v1"
 	"example.com/rolecall/interceptors"
-	"example.com/rolecall/interceptors/usertoken"
 )
 
 // Run runs a service until ctx ends. It then refuses new calls, lets those in flight end within cfg.Grace, and returns nil.
@@ -56,7 +55,12 @@ func Run(ctx context.Context, cfg Config, setup func(ctx context.Context, n *Nod
 	}
 	n.closers = append(n.closers, metrics.close)
 	n.Meter = metrics.provider.Meter("example.com/rolecall/" + cfg.Name)
-	if n.guard, err = interceptors.New(source, interceptors.BindingsFile(cfg.Roles), n.guardOptions(metrics)...); err != nil {
+	options, err := n.features()
+	if err != nil {
+		return err
+	}
+	n.closers = append(n.closers, n.closeDatabase) // after the guard, whose features use it
+	if n.guard, err = interceptors.New(source, interceptors.BindingsFile(cfg.Roles), append(options, n.guardOptions(metrics)...)...); err != nil {
 		return err
 	}
 	n.closers = append(n.closers, n.guard.Close)
@@ -92,13 +96,6 @@ func (n *Node) guardOptions(m *metrics) []interceptors.Option {
 	}
 	if n.config.Audit != nil {
 		options = append(options, interceptors.Audit(n.config.Audit))
-	}
-	if tokens := n.config.Tokens; tokens != nil || len(n.config.Issuers) > 0 {
-		accepted := usertoken.Config{Others: n.config.Issuers}
-		if tokens != nil {
-			accepted.Target, accepted.Server = tokens.Target, tokens.ID
-		}
-		options = append(options, interceptors.With(usertoken.New(accepted)))
 	}
 	return options
 }

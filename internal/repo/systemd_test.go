@@ -39,7 +39,7 @@ func unitFiles(t *testing.T) []string {
 			names = append(names, strings.TrimPrefix(name, units))
 		}
 	}
-	if want := []string{"rolecall-agent.service", "rolecall-authority.service", "rolecall-ledger.service"}; !slices.Equal(names, want) {
+	if want := []string{"rolecall-agent.service", "rolecall-authority.service", "rolecall-keys.service", "rolecall-ledger.service"}; !slices.Equal(names, want) {
 		t.Fatalf("units in %s: %q, want %q", units, names, want)
 	}
 	return names

@@ -60,6 +60,9 @@ func (p *plan) serveArgs(s catalog.Service) []string {
 	if s.Users {
 		peers = append(slices.Clone(peers), catalog.Tokens)
 	}
+	if s.Proofs {
+		peers = append(slices.Clone(peers), catalog.Keys)
+	}
 	for _, peer := range peers {
 		args = append(args, "--peer", fmt.Sprintf("%s=dns:///%s,%s", peer, address(p.ports[peer].service), catalog.ID(p.td, peer)))
 	}

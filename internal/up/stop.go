@@ -68,14 +68,26 @@ func (r *run) stopTask(name string) error {
 	return nil
 }
 
-// groups returns what may stop together, in order.
+// groups returns what may stop together, in order: services whose callers have stopped, then the agent, then the authority.
 func (r *run) groups() [][]string {
 	var groups [][]string
-	for _, group := range [][]string{{"orders"}, {"ledger", catalog.Tokens}, {"users"}, {agentName}, {"authority"}} {
-		group = slices.DeleteFunc(group, func(name string) bool { return r.tasks[name] == nil })
-		if len(group) > 0 {
-			groups = append(groups, group)
+	left := slices.DeleteFunc(catalog.Services(), func(s catalog.Service) bool { return s.Name == "authority" })
+	for len(left) > 0 {
+		called := func(s catalog.Service) bool {
+			return slices.ContainsFunc(left, func(other catalog.Service) bool { return slices.Contains(other.Peers, s.Name) })
 		}
+		var group []string
+		for _, s := range left {
+			if !called(s) {
+				group = append(group, s.Name)
+			}
+		}
+		left = slices.DeleteFunc(left, func(s catalog.Service) bool { return slices.Contains(group, s.Name) })
+		groups = append(groups, group)
+	}
+	groups = append(groups, []string{agentName}, []string{"authority"})
+	for i, group := range groups {
+		groups[i] = slices.DeleteFunc(group, func(name string) bool { return r.tasks[name] == nil })
 	}
 	return groups
 }

@@ -43,7 +43,7 @@ func (r *run) table() {
 
 	out.Printf("\n%s\n", out.Bold("Try, from another terminal"))
 	r.try("alice may ask what the ledger serves", r.grpcurl("alice", "ledger", "list"))
-	r.try("alice opens an account", r.grpcurl("alice", "ledger", "-d", `{"currency": "EUR", "allow_negative": true}`, "ledger.v1.LedgerService/OpenAccount"))
+	r.try("alice opens an account", r.rolecall("call", "ledger/OpenAccount", "-d", `{"currency": "EUR", "allow_negative": true}`))
 	r.try("bob may read, and is refused what changes something", r.grpcurl("bob", "users", "-d", `{"user": {"username": "eve"}}`, "users.v1.UsersService/Create"))
 	if through := loginOperator(r.policy, r.plan.td); len(r.users) > 0 && through != "" {
 		user := r.users[0].Username

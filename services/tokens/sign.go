@@ -2,38 +2,35 @@ package tokens
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/cryptosigner"
+
+	"example.com/rolecall/internal/jwk"
 )
 
 // signer signs with ES256 and nothing else, under a header of alg, kid and typ and nothing else.
 type signer struct {
-	kid string
-	key crypto.Signer
+	kid    string
+	public jose.JSONWebKey
+	key    crypto.Signer
 }
 
 // newSigner takes a key on P-256, and finds it by its RFC 7638 thumbprint.
 func newSigner(key crypto.Signer) (signer, error) {
-	public, ok := key.Public().(*ecdsa.PublicKey)
-	if !ok || public.Curve != elliptic.P256() {
-		return signer{}, fmt.Errorf("a key of type %T: P-256 is needed; where certificates come from SPIRE, set workload_x509_svid_key_type to ec-p256", key.Public())
-	}
-	thumbprint, err := (&jose.JSONWebKey{Key: public}).Thumbprint(crypto.SHA256)
+	public, err := jwk.ES256(key.Public())
 	if err != nil {
-		return signer{}, fmt.Errorf("thumbprint of a key: %w", err)
+		return signer{}, err
 	}
-	return signer{kid: b64.EncodeToString(thumbprint), key: key}, nil
+	return signer{kid: public.KeyID, public: public, key: key}, nil
 }
 
 // jwk describes the public key (RFC 7517).
 func (s signer) jwk() (json.RawMessage, error) {
-	return json.Marshal(jose.JSONWebKey{Key: s.key.Public(), KeyID: s.kid, Algorithm: string(jose.ES256), Use: "sig"})
+	return json.Marshal(s.public)
 }
 
 // sign returns a JWS in the compact form.

@@ -5,7 +5,8 @@
 //	ledger := mesh.Start(t, "ledger", url, ledger.Setup)
 //	client := ledgerv1.NewLedgerServiceClient(mesh.Client(t, "/operator/alice", ledger))
 //
-// Where users call, mesh.Users makes some, and Company an issuer of another kind.
+// Where users call, mesh.Users makes some, and Company an issuer of another kind. Where signed requests are relayed,
+// mesh.Directory tells which keys workloads sign with.
 package nodetest
 
 import (
@@ -21,6 +22,8 @@ import (
 	"google.golang.org/grpc"
 
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/interceptors/exactlyonce"
+	"example.com/rolecall/interceptors/proof"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/rolecalltest"
 )
@@ -35,12 +38,14 @@ type Mesh struct {
 	Roles string
 	// Tokens is where services look for the tokens service. Until it is told of one, they accept no users.
 	Tokens *Relay
+	// Keys is where services and clients look for the keys service. Until it is told of one, they verify proofs of peers only.
+	Keys *Relay
 }
 
 // New makes a mesh of the trust domain mesh.local with the given roles.yaml.
 func New(t *testing.T, roles string) *Mesh {
 	t.Helper()
-	m := &Mesh{CA: rolecalltest.NewCA(t, "mesh.local"), Roles: filepath.Join(t.TempDir(), "roles.yaml"), Tokens: NewRelay(t)}
+	m := &Mesh{CA: rolecalltest.NewCA(t, "mesh.local"), Roles: filepath.Join(t.TempDir(), "roles.yaml"), Tokens: NewRelay(t), Keys: NewRelay(t)}
 	if err := os.WriteFile(m.Roles, []byte(roles), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -70,14 +75,18 @@ func (m *Mesh) Start(t *testing.T, name, database string, setup func(context.Con
 		Name: name, ID: s.ID, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Roles: m.Roles, Database: database, Dir: t.TempDir(),
 		Source: m.CA.Source("/service/" + name), Audit: slog.DiscardHandler,
 		Tokens: &node.Peer{Target: m.Tokens.Target(), ID: m.CA.ID("/service/tokens")},
-		Log:    slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Keys:   m.keys(), Once: &exactlyonce.Config{},
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Ready: func(addr, admin string) {
 			s.Addr, s.Admin = addr, admin
 			close(ready)
 		},
 	}
-	if name == "tokens" {
-		cfg.Tokens = nil // it verifies none
+	switch name {
+	case "authority":
+		cfg.Once = nil // it keeps no database
+	case "tokens", "keys":
+		cfg.Tokens, cfg.Keys, cfg.Once = nil, nil, nil // what the others ask them
 	}
 	for _, change := range changes {
 		change(&cfg)
@@ -117,10 +126,18 @@ func (s *Service) Stop() (err error) {
 // Peer is how other services are told of this one.
 func (s *Service) Peer() node.Peer { return node.Peer{Target: "dns:///" + s.Addr, ID: s.ID} }
 
-// Client returns a connection to a service from the workload with the given path, "/operator/alice".
+// keys is how services and clients are told of the keys service.
+func (m *Mesh) keys() *node.Peer {
+	return &node.Peer{Target: m.Keys.Target(), ID: m.CA.ID(rolecalltest.KeysPath)}
+}
+
+// Client returns a connection to a service from the workload with the given path, "/operator/alice". It signs what
+// has to be signed.
 func (m *Mesh) Client(t *testing.T, path string, to *Service) *grpc.ClientConn {
 	t.Helper()
-	guard, err := interceptors.New(m.CA.Source(path), nil, interceptors.Audit(slog.DiscardHandler))
+	keys := m.keys()
+	guard, err := interceptors.New(m.CA.Source(path), nil, interceptors.Audit(slog.DiscardHandler),
+		interceptors.With(proof.New(proof.Config{Target: keys.Target, Server: keys.ID})))
 	if err != nil {
 		t.Fatalf("guard of %s: %v", path, err)
 	}
