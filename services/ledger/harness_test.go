@@ -12,6 +12,7 @@ import (
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	"example.com/rolecall/internal/node/nodetest"
 	"example.com/rolecall/internal/store/storetest"
+	"example.com/rolecall/rolecalltest"
 	"example.com/rolecall/services/ledger"
 )
 
@@ -21,7 +22,7 @@ const roles = `
 trustDomain: mesh.local
 bindings:
   - role: ledger.admin
-    members: [spiffe://mesh.local/operator/alice]
+    members: [spiffe://mesh.local/operator/alice, spiffe://mesh.local/operator/anna]
   - role: ledger.reader
     members: [spiffe://mesh.local/operator/bob]
   - role: ledger.writer
@@ -33,6 +34,7 @@ type books struct {
 	mesh    *nodetest.Mesh
 	service *nodetest.Service
 	alice   ledgerv1.LedgerServiceClient
+	keys    *rolecalltest.Keys // nil until a test needs it
 }
 
 func newBooks(t *testing.T, url string) *books {

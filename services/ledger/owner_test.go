@@ -77,7 +77,8 @@ func TestAUserPaysFromHerOwnAccount(t *testing.T) {
 			t.Fatalf("transfer: %v", err)
 		}
 		want := &ledgerv1.TransferRecord{
-			FromAccount: own, ToAccount: shop, Amount: eur(30), Caller: "spiffe://mesh.local/service/orders", User: "user:dave",
+			FromAccount: own, ToAccount: shop, Amount: eur(30),
+			Caller: "spiffe://mesh.local/service/orders", Signer: "spiffe://mesh.local/service/orders", User: "user:dave",
 		}
 		ignore := protocmp.IgnoreFields(&ledgerv1.TransferRecord{}, "transfer_id", "create_time")
 		if diff := cmp.Diff(want, made.GetTransfer(), protocmp.Transform(), ignore); diff != "" {

@@ -17,7 +17,8 @@ import (
 var (
 	errNoAccount  = errors.New("there is no such account")
 	errNoTransfer = errors.New("there is no such transfer")
-	errNotOwner   = errors.New("the paying account belongs to somebody else than the caller, or the user on whose behalf the call is made")
+	errNotOwner   = errors.New("the paying account belongs to somebody else than the caller, or the user on whose behalf the call is made, or the signer of a request that is passed on")
+	errMade       = errors.New("a request with this request_id has made its transfer long ago: read it with GetTransfer")
 	errBelowZero  = errors.New("the paying account would go below zero")
 	errCurrency   = errors.New("the currency of the amount is not that of both accounts")
 	errOverflow   = errors.New("the balance would become larger than can be kept")
@@ -25,10 +26,11 @@ var (
 
 func noAccount(id string) error { return fmt.Errorf("%w: %s", errNoAccount, id) }
 
-// post makes all of the transfers or none, in one transaction, and returns them with the number of entries that each of
-// their accounts has now, or would have, beside an error. The error of one among several says which, counted from 1.
+// post makes all of the transfers or none, in one transaction, that of the request if it has one, and returns them with the
+// number of entries that each of their accounts has now, or would have, beside an error. The error of one among several says
+// which, counted from 1.
 func (b books) post(ctx context.Context, by payer, moves []movement, now time.Time) (made []transfer, counts map[string]int64, err error) {
-	err = b.db.Write(ctx, func(tx *store.Tx) error {
+	err = b.db.Within(ctx, func(tx *store.Tx) error {
 		accounts, err := lock(tx, moves)
 		if err != nil {
 			return err
@@ -124,7 +126,7 @@ func (p *posting) add(m movement) error {
 	if err != nil {
 		return err
 	}
-	t := transfer{movement: m, id: id.String(), caller: p.by.workload, onBehalfOf: p.by.user, created: p.now}
+	t := transfer{movement: m, id: id.String(), caller: p.by.workload, signer: p.by.signer, onBehalfOf: p.by.user, created: p.now}
 	p.made = append(p.made, t)
 	p.enter(from, t, -m.minorUnits)
 	p.enter(to, t, m.minorUnits)
@@ -139,13 +141,31 @@ func (p *posting) enter(a *account, t transfer, minorUnits int64) {
 	})
 }
 
+// writeTransfers writes the transfers, unless the request of one has made another: its outcome has expired since.
+func (p *posting) writeTransfers(tx *store.Tx) error {
+	const columns = transferColumns + ", request_id"
+	var rows [][]any
+	for _, t := range p.made {
+		row := []any{t.id, t.from, t.to, t.currency, t.minorUnits, t.note, t.caller, t.signer, t.onBehalfOf, store.Micros(t.created)}
+		if t.request == "" {
+			rows = append(rows, append(row, nil))
+			continue
+		}
+		row = append(row, t.request)
+		n, err := tx.Exec("INSERT INTO transfers ("+columns+") VALUES ("+store.Placeholders(1, len(row))+") ON CONFLICT DO NOTHING", row...)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return errMade
+		}
+	}
+	return tx.Insert("transfers ("+columns+")", rows)
+}
+
 // write writes transfers, entries and the new balances.
 func (p *posting) write(tx *store.Tx) error {
-	transfers := make([][]any, len(p.made))
-	for i, t := range p.made {
-		transfers[i] = []any{t.id, t.from, t.to, t.currency, t.minorUnits, t.note, t.caller, t.onBehalfOf, store.Micros(t.created)}
-	}
-	if err := tx.Insert("transfers ("+transferColumns+")", transfers); err != nil {
+	if err := p.writeTransfers(tx); err != nil {
 		return err
 	}
 	entries := make([][]any, len(p.entries))

@@ -28,7 +28,8 @@ func TestATransferMakesTwoEntriesThatAddUpToZero(t *testing.T) {
 			t.Fatalf("transfer: %v", err)
 		}
 		want := &ledgerv1.TransferRecord{
-			FromAccount: from, ToAccount: to, Amount: eur(250), Note: req.GetNote(), Caller: "spiffe://mesh.local/service/orders",
+			FromAccount: from, ToAccount: to, Amount: eur(250), Note: req.GetNote(),
+			Caller: "spiffe://mesh.local/service/orders", Signer: "spiffe://mesh.local/service/orders",
 		}
 		ignore := protocmp.IgnoreFields(&ledgerv1.TransferRecord{}, "transfer_id", "create_time")
 		if diff := cmp.Diff(want, made.GetTransfer(), protocmp.Transform(), ignore); diff != "" {

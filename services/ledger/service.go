@@ -2,7 +2,8 @@
 //
 // Every transfer makes two entries that add up to zero, in one transaction with the balances of both accounts. An account
 // never goes below zero unless it was opened that way. store.go reads, post.go is the one place that moves money, owner.go
-// says whose it is, watch.go streams entries, import.go takes over the books of another system.
+// says whose it is, request.go settles requests whose answer was lost, watch.go streams entries, import.go takes over the
+// books of another system.
 package ledger
 
 import (
@@ -20,6 +21,7 @@ import (
 
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/interceptors/exactlyonce"
 	"example.com/rolecall/internal/field"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/page"
@@ -39,6 +41,7 @@ const pollInterval = time.Second
 type Service struct {
 	ledgerv1.UnimplementedLedgerServiceServer
 	books    books
+	requests *exactlyonce.Requests
 	watchers *watchers
 	stopping <-chan struct{}
 	log      *slog.Logger
@@ -51,7 +54,7 @@ func Setup(ctx context.Context, n *node.Node) error {
 	if err != nil {
 		return err
 	}
-	s := &Service{books: books{db}, watchers: newWatchers(), stopping: n.Stopping(), log: n.Log, now: time.Now}
+	s := &Service{books: books{db}, requests: n.Requests(), watchers: newWatchers(), stopping: n.Stopping(), log: n.Log, now: time.Now}
 	if db.Shared() {
 		n.Go(func(ctx context.Context) { s.watchers.poll(ctx, pollInterval, s.books.counts, n.Log) })
 	}
@@ -90,12 +93,13 @@ func (s *Service) OpenAccount(ctx context.Context, req *ledgerv1.OpenAccountRequ
 	return &ledgerv1.OpenAccountResponse{Account: a.message()}, nil
 }
 
-// Transfer moves an amount from one account to another.
+// Transfer moves an amount from one account to another. It runs in the transaction that also keeps its answer.
 func (s *Service) Transfer(ctx context.Context, req *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) {
 	m, err := newMovement("", req)
 	if err != nil {
 		return nil, err
 	}
+	m.request, _ = exactlyonce.RequestID(req.GetRequestId()) // the guard has seen that it is one
 	made, err := s.post(ctx, []movement{m})
 	if err != nil {
 		return nil, s.status(ctx, "transfer", err)
@@ -103,27 +107,46 @@ func (s *Service) Transfer(ctx context.Context, req *ledgerv1.TransferRequest) (
 	return &ledgerv1.TransferResponse{Transfer: made[0].message()}, nil
 }
 
-// post makes transfers for the caller, all or none, and tells those who watch the accounts.
+// post makes transfers for the caller, all or none, and tells those who watch the accounts once they are committed.
 func (s *Service) post(ctx context.Context, moves []movement) ([]transfer, error) {
 	by, err := payerOf(ctx)
 	if err != nil {
 		return nil, err
 	}
 	made, counts, err := s.books.post(ctx, by, moves, s.now())
+	if err == nil && exactlyonce.Tx(ctx) != nil {
+		exactlyonce.Afterwards(ctx, func(err error) { s.watchers.tell(counts, err) })
+		return made, nil
+	}
 	s.watchers.tell(counts, err)
 	return made, err
 }
 
-// GetTransfer reads one transfer.
+// GetTransfer reads one transfer, by its ID or by the request that made it. The transfer's own row knows the request, because
+// the outcome that is kept for retries expires.
 func (s *Service) GetTransfer(ctx context.Context, req *ledgerv1.GetTransferRequest) (*ledgerv1.GetTransferResponse, error) {
-	if err := field.ID("transfer_id", req.GetTransferId()); err != nil {
+	find, err := s.finding(ctx, req)
+	if err != nil {
 		return nil, err
 	}
-	t, err := s.books.transfer(ctx, req.GetTransferId())
+	t, err := find()
 	if err != nil {
 		return nil, s.status(ctx, "get transfer", err)
 	}
 	return &ledgerv1.GetTransferResponse{Transfer: t.message()}, nil
+}
+
+// finding returns how to find the transfer that a request names in one of two ways.
+func (s *Service) finding(ctx context.Context, req *ledgerv1.GetTransferRequest) (func() (transfer, error), error) {
+	if req.GetRequestId() == "" && req.GetSigner() == "" && req.GetUser() == "" {
+		err := field.ID("transfer_id", req.GetTransferId())
+		return func() (transfer, error) { return s.books.transfer(ctx, req.GetTransferId()) }, err
+	}
+	if req.GetTransferId() != "" {
+		return nil, interceptors.InvalidField("transfer_id", "must be empty where a request is named")
+	}
+	r, err := s.requestOf(ctx, req)
+	return func() (transfer, error) { return s.books.requested(ctx, r) }, err
 }
 
 // GetBalance reads the balance of one account.
@@ -175,29 +198,30 @@ func (s *Service) ListEntries(ctx context.Context, req *ledgerv1.ListEntriesRequ
 
 // status turns what the books answered into what the caller is told.
 func (s *Service) status(ctx context.Context, doing string, err error) error {
-	code, known := codes.OK, true
+	var code codes.Code
 	switch {
 	case errors.Is(err, errNoAccount), errors.Is(err, errNoTransfer):
 		code = codes.NotFound
 	case errors.Is(err, errNotOwner):
-		code = codes.PermissionDenied
+		// The reason tells it from ROLE_REQUIRED: no binding repairs this one.
+		return refusal(codes.PermissionDenied, "ACCOUNT_NOT_OWNED", err.Error()).Err()
 	case errors.Is(err, errBelowZero), errors.Is(err, errCurrency), errors.Is(err, errUnverified):
 		code = codes.FailedPrecondition
 	case errors.Is(err, errOverflow):
 		code = codes.OutOfRange
+	case errors.Is(err, errMade):
+		code = codes.AlreadyExists
 	default:
-		known = false
-	}
-	if !known {
 		return store.Status(ctx, s.log, doing, err)
 	}
-	refusal := status.New(code, err.Error()) // errors of the books are written for the caller
-	if code == codes.PermissionDenied {
-		// Tells it from ROLE_REQUIRED: no binding repairs this one.
-		info := &errdetails.ErrorInfo{Domain: "rolecall", Reason: "ACCOUNT_NOT_OWNED"}
-		if detailed, err := refusal.WithDetails(info); err == nil {
-			refusal = detailed
-		}
+	return status.Error(code, err.Error()) // errors of the books are written for the caller
+}
+
+// refusal is a status with a reason that programs read.
+func refusal(code codes.Code, reason, message string) *status.Status {
+	s := status.New(code, message)
+	if detailed, err := s.WithDetails(&errdetails.ErrorInfo{Domain: "rolecall", Reason: reason}); err == nil {
+		return detailed
 	}
-	return refusal.Err()
+	return s
 }

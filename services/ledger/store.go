@@ -31,19 +31,20 @@ type movement struct {
 	from, to, currency string
 	minorUnits         int64
 	note               string
+	request            string // the request_id; empty for none
 }
 
 // transfer is a row.
 type transfer struct {
 	movement
-	id, caller, onBehalfOf string
-	created                time.Time
+	id, caller, signer, onBehalfOf string
+	created                        time.Time
 }
 
 func (t transfer) message() *ledgerv1.TransferRecord {
 	return &ledgerv1.TransferRecord{
 		TransferId: t.id, FromAccount: t.from, ToAccount: t.to, Amount: money(t.currency, t.minorUnits),
-		Note: t.note, Caller: t.caller, User: t.onBehalfOf, CreateTime: timestamp(t.created),
+		Note: t.note, Caller: t.caller, Signer: t.signer, User: t.onBehalfOf, CreateTime: timestamp(t.created),
 	}
 }
 
@@ -86,7 +87,7 @@ func scanAccount(row interface{ Scan(...any) error }) (account, error) {
 }
 
 func (b books) open(ctx context.Context, a account) error {
-	return b.db.Write(ctx, func(tx *store.Tx) error {
+	return b.db.Within(ctx, func(tx *store.Tx) error {
 		return tx.Insert("accounts ("+accountColumns+")", [][]any{
 			{a.id, a.owner, a.currency, a.allowNegative, a.balance, a.entries, store.Micros(a.created)},
 		})
@@ -101,13 +102,22 @@ func (b books) account(ctx context.Context, id string) (account, error) {
 	return a, err
 }
 
-const transferColumns = "transfer_id, from_account, to_account, currency, minor_units, note, caller, on_behalf_of, created_us"
+const transferColumns = "transfer_id, from_account, to_account, currency, minor_units, note, caller, signer, on_behalf_of, created_us"
 
 func (b books) transfer(ctx context.Context, id string) (transfer, error) {
+	return scanTransfer(b.db.QueryRow(ctx, "SELECT "+transferColumns+" FROM transfers WHERE transfer_id = $1", id))
+}
+
+// requested returns the transfer that a request made.
+func (b books) requested(ctx context.Context, r request) (transfer, error) {
+	return scanTransfer(b.db.QueryRow(ctx, "SELECT "+transferColumns+" FROM transfers"+
+		" WHERE request_id = $1 AND caller = $2 AND signer = $3 AND on_behalf_of = $4", r.id, r.caller, r.signer, r.user))
+}
+
+func scanTransfer(row interface{ Scan(...any) error }) (transfer, error) {
 	var t transfer
 	var created int64
-	err := b.db.QueryRow(ctx, "SELECT "+transferColumns+" FROM transfers WHERE transfer_id = $1", id).
-		Scan(&t.id, &t.from, &t.to, &t.currency, &t.minorUnits, &t.note, &t.caller, &t.onBehalfOf, &created)
+	err := row.Scan(&t.id, &t.from, &t.to, &t.currency, &t.minorUnits, &t.note, &t.caller, &t.signer, &t.onBehalfOf, &created)
 	if errors.Is(err, sql.ErrNoRows) {
 		return transfer{}, errNoTransfer
 	}

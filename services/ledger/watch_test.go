@@ -134,3 +134,29 @@ func TestAWatchOfAnUnknownAccountIsNotFound(t *testing.T) {
 		t.Errorf("got %v, want NotFound", err)
 	}
 }
+
+// A stream that is told before the commit finds nothing, and there may be no further word.
+func TestAnOpenWatchSeesEachTransferAsItIsMade(t *testing.T) {
+	each(t, func(t *testing.T, b *books) {
+		ctx := nodetest.Context(t)
+		account, own := b.open(t, "/service/orders", 0), b.open(t, "/service/shop", 100)
+		source, shop := b.source(t), b.as(t, "/service/shop")
+		stream, err := b.alice.WatchEntries(ctx, &ledgerv1.WatchEntriesRequest{AccountId: account})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 50 {
+			if _, err := shop.Transfer(ctx, transfer(own, account, 1000)); status.Code(err) != codes.FailedPrecondition {
+				t.Fatalf("a transfer that is undone: got %v, want FailedPrecondition", err)
+			}
+			made, err := b.alice.Transfer(ctx, transfer(source, account, 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen, err := stream.Recv()
+			if err != nil || seen.GetEntry().GetTransferId() != made.GetTransfer().GetTransferId() {
+				t.Fatalf("transfer %d: the watch got %v, %v, want %v", i, seen, err, made)
+			}
+		}
+	})
+}

@@ -3,9 +3,9 @@ package orders_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
@@ -15,6 +15,7 @@ import (
 
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	ordersv1 "example.com/rolecall/gen/orders/v1"
+	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/internal/node/nodetest"
 	"example.com/rolecall/internal/store/storetest"
 )
@@ -22,28 +23,30 @@ import (
 func TestAnOrderIsPaidAndStored(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		asked := make(chan *ledgerv1.TransferRequest, 1)
-		s := newShop(t, url, roles, func(req *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) {
-			asked <- req
-			return paid(req)
-		})
-		placed, err := s.alice.PlaceOrder(s.as(t, "dave"), request())
+		s := newShop(t, url, roles)
+		placed, err := s.alice.PlaceOrder(s.as(t, "dave"), s.request())
 		if err != nil {
 			t.Fatalf("place order: %v", err)
 		}
 		want := &ordersv1.Order{
-			OrderId: placed.GetOrder().GetOrderId(), Username: "dave", Item: "a book", Price: request().GetPrice(),
-			PayingAccount: "account-1", ReceivingAccount: "account-2",
-			State: ordersv1.Order_STATE_PAID, TransferId: "transfer-1", CreateTime: placed.GetOrder().GetCreateTime(),
+			OrderId: placed.GetOrder().GetOrderId(), Username: "dave", Item: "a book", Price: s.request().GetPrice(),
+			PayingAccount: s.daves, ReceivingAccount: s.till,
+			State: ordersv1.Order_STATE_PAID, TransferId: placed.GetOrder().GetTransferId(), CreateTime: placed.GetOrder().GetCreateTime(),
 		}
-		if diff := cmp.Diff(want, placed.GetOrder(), protocmp.Transform()); diff != "" {
+		if diff := cmp.Diff(&ordersv1.PlaceOrderResponse{Order: want}, placed, protocmp.Transform()); diff != "" {
 			t.Errorf("placed (-want +got):\n%s", diff)
 		}
-		wantTransfer := &ledgerv1.TransferRequest{
-			FromAccount: "account-1", ToAccount: "account-2", Amount: request().GetPrice(), Note: "order " + want.GetOrderId(),
+		made, err := s.books.GetTransfer(nodetest.Context(t), &ledgerv1.GetTransferRequest{TransferId: want.GetTransferId()})
+		if err != nil {
+			t.Fatalf("get transfer: %v", err)
 		}
-		if diff := cmp.Diff(wantTransfer, <-asked, protocmp.Transform()); diff != "" {
-			t.Errorf("asked of ledger (-want +got):\n%s", diff)
+		wantTransfer := &ledgerv1.TransferRecord{
+			TransferId: want.GetTransferId(), FromAccount: s.daves, ToAccount: s.till, Amount: want.GetPrice(),
+			Note: "order " + want.GetOrderId(), CreateTime: made.GetTransfer().GetCreateTime(),
+			Caller: "spiffe://mesh.local/service/orders", Signer: "spiffe://mesh.local/service/orders", User: "user:dave",
+		}
+		if diff := cmp.Diff(wantTransfer, made.GetTransfer(), protocmp.Transform()); diff != "" {
+			t.Errorf("the transfer (-want +got):\n%s", diff)
 		}
 		read, err := s.alice.GetOrder(nodetest.Context(t), &ordersv1.GetOrderRequest{OrderId: want.GetOrderId()})
 		if err != nil {
@@ -57,63 +60,114 @@ func TestAnOrderIsPaidAndStored(t *testing.T) {
 
 func TestWhatBecomesOfAnOrderThatLedgerDoesNotPay(t *testing.T) {
 	t.Parallel()
+	s := newShop(t, "", roles)
 	for name, tc := range map[string]struct {
-		ledger error
-		code   codes.Code
-		state  ordersv1.Order_State
+		ledger  error
+		failure string
 	}{
-		"refused: too little money":   {status.Error(codes.FailedPrecondition, "below zero \xff"), codes.OK, ordersv1.Order_STATE_FAILED},
-		"refused: no such account":    {status.Error(codes.NotFound, "no account"), codes.OK, ordersv1.Order_STATE_FAILED},
-		"refused: not its account":    {status.Error(codes.PermissionDenied, "not owned"), codes.OK, ordersv1.Order_STATE_FAILED},
-		"unknown: ledger went away":   {status.Error(codes.Unavailable, "gone"), codes.Unknown, ordersv1.Order_STATE_PENDING},
-		"unknown: ledger broke":       {status.Error(codes.Internal, "broken"), codes.Unknown, ordersv1.Order_STATE_PENDING},
-		"unknown: commit unknown":     {status.Error(codes.Unknown, "who knows"), codes.Unknown, ordersv1.Order_STATE_PENDING},
-		"unknown: the time was over":  {status.Error(codes.DeadlineExceeded, "late"), codes.DeadlineExceeded, ordersv1.Order_STATE_PENDING},
-		"unknown: ledger was aborted": {status.Error(codes.Aborted, "again"), codes.Unknown, ordersv1.Order_STATE_PENDING},
+		"refused: too little money":   {status.Error(codes.FailedPrecondition, "below zero"), "the payment was cancelled: ledger answered FailedPrecondition"},
+		"refused: no such account":    {status.Error(codes.NotFound, "no account"), "the payment was cancelled: ledger answered NotFound"},
+		"refused: not its account":    {status.Error(codes.PermissionDenied, "not owned"), "the payment was cancelled: ledger answered PermissionDenied"},
+		"refused: too many at once":   {status.Error(codes.ResourceExhausted, "later"), "the payment was cancelled: ledger answered ResourceExhausted"},
+		"unknown: ledger went away":   {status.Error(codes.Unavailable, "gone"), "the payment was cancelled: ledger answered Unavailable"},
+		"unknown: ledger broke":       {status.Error(codes.Internal, "broken"), "the payment was cancelled: ledger answered Internal"},
+		"unknown: commit unknown":     {status.Error(codes.Unknown, "who knows"), "the payment was cancelled: ledger answered Unknown"},
+		"unknown: the time was over":  {status.Error(codes.DeadlineExceeded, "late"), "the payment was cancelled: ledger answered DeadlineExceeded"},
+		"unknown: ledger was aborted": {status.Error(codes.Aborted, "again"), "the payment was cancelled: ledger answered Aborted"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := newShop(t, "", roles, func(*ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) { return nil, tc.ledger })
-			answer, err := s.alice.PlaceOrder(s.as(t, "dave"), request())
-			if status.Code(err) != tc.code {
-				t.Errorf("got %v, want %v", err, tc.code)
-			}
-			stored := s.list(t, "", 0)
-			if len(stored) != 1 || stored[0].GetState() != tc.state {
-				t.Fatalf("stored: %v, want one order in %v", stored, tc.state)
-			}
-			if (stored[0].GetFailure() != "") != (tc.state == ordersv1.Order_STATE_FAILED) {
-				t.Errorf("%v has the failure %q", tc.state, stored[0].GetFailure())
-			}
-			if err == nil && !proto.Equal(answer.GetOrder(), stored[0]) {
-				t.Errorf("answered %v, stored %v", answer.GetOrder(), stored[0])
-			}
-			if err != nil && !strings.Contains(err.Error(), stored[0].GetOrderId()+" stays PENDING") {
-				t.Errorf("the error does not name the order %s that stays PENDING: %v", stored[0].GetOrderId(), err)
-			}
+		s.onTransfer(func(context.Context, *ledgerv1.TransferRequest, func() (*ledgerv1.TransferResponse, error)) (*ledgerv1.TransferResponse, error) {
+			return nil, tc.ledger
 		})
+		answer, err := s.alice.PlaceOrder(s.as(t, "dave"), s.request())
+		if err != nil || answer.GetOrder().GetState() != ordersv1.Order_STATE_FAILED || !strings.HasPrefix(answer.GetOrder().GetFailure(), tc.failure) {
+			t.Errorf("%s: got %v, %v, want it FAILED: %s", name, answer, err, tc.failure)
+		}
+		stored, err := s.alice.GetOrder(nodetest.Context(t), &ordersv1.GetOrderRequest{OrderId: answer.GetOrder().GetOrderId()})
+		if err != nil || !proto.Equal(answer.GetOrder(), stored.GetOrder()) {
+			t.Errorf("%s: answered %v, stored %v, %v", name, answer.GetOrder(), stored.GetOrder(), err)
+		}
 	}
+	s.wantTakings(t, 0)
 }
 
-func TestAnOrderWithoutTheRoleOfItsOwnServiceFails(t *testing.T) {
+func TestAnOrderOutOfAnAccountOfAnotherUserFails(t *testing.T) {
 	t.Parallel()
-	s := newShop(t, "", strings.Replace(roles, "role: ledger.writer", "role: ledger.reader", 1), paid)
-	answer, err := s.alice.PlaceOrder(s.as(t, "dave"), request())
-	if err != nil || answer.GetOrder().GetState() != ordersv1.Order_STATE_FAILED || !strings.Contains(answer.GetOrder().GetFailure(), "lacks a role") {
+	s := newShop(t, "", roles)
+	answer, err := s.alice.PlaceOrder(s.as(t, "erin"), s.request()) // which names dave's account
+	if err != nil || answer.GetOrder().GetState() != ordersv1.Order_STATE_FAILED || !strings.Contains(answer.GetOrder().GetFailure(), "somebody else") {
 		t.Errorf("got %v, %v, want a FAILED order that says why", answer, err)
+	}
+	s.wantTakings(t, 0)
+}
+
+// While orders may not write to ledger, it cannot forbid a payment that it may have sent when it was still allowed to.
+func TestAnOrderWithoutTheRoleOfItsOwnServiceIsPendingUntilItIsGivenBack(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "", roles)
+	s.bind(t, strings.Replace(roles, "spiffe://mesh.local/service/orders, spiffe://mesh.local/service/wallet", "spiffe://mesh.local/service/wallet", 1))
+	until(t, "orders has lost its role", func() bool {
+		_, err := s.alice.PlaceOrder(s.as(t, "dave"), s.request())
+		return err != nil && again(err)
+	})
+	s.bind(t, roles)
+	until(t, "every order is settled", func() bool {
+		for _, o := range s.list(t, "", 0) {
+			if o.GetState() == ordersv1.Order_STATE_PENDING {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// bind replaces roles.yaml.
+func (s *shop) bind(t *testing.T, roles string) {
+	t.Helper()
+	if err := os.WriteFile(s.mesh.Roles+".new", []byte(roles), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(s.mesh.Roles+".new", s.mesh.Roles); err != nil {
+		t.Fatal(err)
 	}
 }
 
 func TestNothingIsStoredForAUserWhoMayNotBuy(t *testing.T) {
 	t.Parallel()
-	s := newShop(t, "", roles, paid)
-	for username, want := range map[string]codes.Code{
-		"nobody": codes.NotFound, "mallory": codes.FailedPrecondition, "late": codes.Unavailable,
-	} {
-		_, err := s.alice.PlaceOrder(s.as(t, username), request())
-		if status.Code(err) != want || strings.Contains(fmt.Sprint(err), "secret") {
-			t.Errorf("%s: got %v, want %v without a word of users' own", username, err, want)
+	s := newShop(t, "", roles)
+	req := map[string]*ordersv1.PlaceOrderRequest{"nobody": s.request(), "mallory": s.request()}
+	for username, want := range map[string]codes.Code{"nobody": codes.NotFound, "mallory": codes.FailedPrecondition} {
+		if _, err := s.alice.PlaceOrder(s.as(t, username), req[username]); status.Code(err) != want {
+			t.Errorf("%s: got %v, want %v", username, err, want)
 		}
+	}
+	// The refusal is the outcome of that request, whatever becomes of the user later.
+	if _, err := usersv1.NewUsersServiceClient(s.mesh.Client(t, "/operator/bank", s.users)).Create(nodetest.Context(t),
+		&usersv1.CreateRequest{User: &usersv1.User{Username: "nobody"}, Password: "correct horse battery"}); err != nil {
+		t.Fatalf("create nobody: %v", err)
+	}
+	if _, err := s.alice.PlaceOrder(s.as(t, "nobody"), req["nobody"]); status.Code(err) != codes.NotFound {
+		t.Errorf("the refused request once more: got %v, want NotFound again", err)
+	}
+	if got := s.list(t, "", 0); len(got) != 0 {
+		t.Errorf("stored: %v", got)
+	}
+}
+
+func TestWhileUsersIsDownNothingIsDecided(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "", roles)
+	if err := s.users.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	req := s.request()
+	_, err := s.alice.PlaceOrder(s.as(t, "dave"), req)
+	if status.Code(err) != codes.Unavailable || strings.Contains(fmt.Sprint(err), s.users.Addr) {
+		t.Errorf("got %v, want Unavailable, and not a word of users' own", err)
+	}
+	// Nothing of it was stored: even another payload may have this request_id now.
+	req.Item = "another book"
+	if _, err := s.alice.PlaceOrder(s.as(t, "dave"), req); status.Code(err) != codes.Unavailable {
+		t.Errorf("the request_id with another payload: got %v, want Unavailable", err)
 	}
 	if got := s.list(t, "", 0); len(got) != 0 {
 		t.Errorf("stored: %v", got)
@@ -122,29 +176,23 @@ func TestNothingIsStoredForAUserWhoMayNotBuy(t *testing.T) {
 
 func TestACallerThatLeavesDoesNotLoseTheOutcome(t *testing.T) {
 	t.Parallel()
-	left, leave := make(chan struct{}), func() {}
-	s := newShop(t, "", roles, func(req *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) {
+	s := newShop(t, "", roles)
+	ctx, leave := context.WithCancel(s.as(t, "dave"))
+	defer leave()
+	left := make(chan struct{})
+	s.onTransfer(func(_ context.Context, _ *ledgerv1.TransferRequest, next func() (*ledgerv1.TransferResponse, error)) (*ledgerv1.TransferResponse, error) {
 		leave()
 		<-left
-		return paid(req)
+		return next()
 	})
-	ctx, cancel := context.WithCancel(s.as(t, "dave"))
-	defer cancel()
-	leave = cancel
-	_, err := s.alice.PlaceOrder(ctx, request())
+	req := s.request()
+	_, err := s.alice.PlaceOrder(ctx, req)
 	close(left)
 	if status.Code(err) != codes.Canceled {
 		t.Errorf("got %v, want Canceled", err)
 	}
-	began := time.Now()
-	for {
-		stored := s.list(t, "", 0)
-		if len(stored) == 1 && stored[0].GetState() == ordersv1.Order_STATE_PAID {
-			t.Logf("PAID after %s", time.Since(began))
-			return
-		}
-		if time.Since(began) > nodetest.Patience {
-			t.Fatalf("stored: %v, want one order that is PAID", stored)
-		}
+	if placed := s.insist(t, "dave", req); placed.GetOrder().GetState() != ordersv1.Order_STATE_PAID {
+		t.Errorf("the same request later: %v, want PAID", placed)
 	}
+	s.wantTakings(t, 1)
 }

@@ -1,8 +1,11 @@
 // Package orders is the service that sells things: on behalf of a user it asks users whether she may buy, and pays through
-// ledger out of an account of hers.
+// ledger: out of an account of hers, or with a payment that the owner of another account has signed.
 //
-// An order is stored before it is paid, so that no payment is without its order. What it cannot do is pay exactly once: if
-// the answer of ledger is lost, the order stays PENDING and the caller is told so.
+// An order takes effect once, in two short transactions with the payment between them (the saga form of exactlyonce). place.go
+// stores the order as PENDING, so that no payment is without its order, and what came of it as PAID or FAILED; pay.go asks
+// ledger for the payment, and forward.go passes on a signed one; settle.go finds out what came of one whose answer was lost;
+// payment.go checks signed payments. If orders is killed in the middle, or ledger does not answer, a worker goes on with what is
+// PENDING.
 package orders
 
 import (
@@ -12,6 +15,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -19,6 +24,7 @@ import (
 	ordersv1 "example.com/rolecall/gen/orders/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/interceptors/exactlyonce"
 	"example.com/rolecall/internal/field"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/page"
@@ -34,8 +40,11 @@ type Service struct {
 	orders orders
 	users  usersv1.UsersServiceClient
 	ledger ledgerv1.LedgerServiceClient
-	log    *slog.Logger
-	now    func() time.Time
+	// ledgerConn is what ledger is made of: signed payments pass through it as they are.
+	ledgerConn grpc.ClientConnInterface
+	id         spiffeid.ID // of orders itself
+	log        *slog.Logger
+	now        func() time.Time
 }
 
 // Setup registers the service on a node that has the peers users and ledger.
@@ -52,10 +61,16 @@ func Setup(ctx context.Context, n *node.Node) error {
 	if err != nil {
 		return err
 	}
-	ordersv1.RegisterOrdersServiceServer(n.Server, &Service{
-		orders: orders{db}, users: usersv1.NewUsersServiceClient(users), ledger: ledgerv1.NewLedgerServiceClient(ledger),
+	svid, err := n.SVID()
+	if err != nil {
+		return err
+	}
+	s := &Service{
+		orders: orders{db}, users: usersv1.NewUsersServiceClient(users), ledger: ledgerv1.NewLedgerServiceClient(ledger), ledgerConn: ledger, id: svid.ID,
 		log: n.Log, now: time.Now,
-	})
+	}
+	exactlyonce.Resume(n.Requests(), ordersv1.OrdersService_PlaceOrder_FullMethodName, s.resume)
+	ordersv1.RegisterOrdersServiceServer(n.Server, s)
 	return nil
 }
 

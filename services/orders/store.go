@@ -1,6 +1,7 @@
 package orders
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -14,7 +15,13 @@ import (
 	"example.com/rolecall/internal/store"
 )
 
-var errNotFound = errors.New("no such order")
+var (
+	errNotFound = errors.New("no such order")
+	// errPaymentTaken is about a payment that another order has, or had.
+	errPaymentTaken = errors.New("the payment belongs to another order")
+	// errPlaced is about an order that was placed long ago: what was answered is forgotten, the order is not.
+	errPlaced = errors.New("the order was placed before")
+)
 
 // order is a row.
 type order struct {
@@ -22,19 +29,24 @@ type order struct {
 	currency                        string
 	minorUnits                      int64
 	payingAccount, receivingAccount string
+	payment                         payment
 	state                           ordersv1.Order_State
 	transfer, failure               string
 	created                         time.Time
 }
 
 func (o order) message() *ordersv1.Order {
-	return &ordersv1.Order{
+	message := &ordersv1.Order{
 		OrderId: o.id, Username: o.username, Item: o.item,
 		Price:         &ledgerv1.Money{Currency: o.currency, MinorUnits: o.minorUnits},
 		PayingAccount: o.payingAccount, ReceivingAccount: o.receivingAccount,
 		State: o.state, TransferId: o.transfer, Failure: o.failure,
 		CreateTime: timestamppb.New(store.Time(store.Micros(o.created))),
 	}
+	if o.state == ordersv1.Order_STATE_PAID {
+		message.Payer = o.payment.signer // ledger has verified it: see settled
+	}
+	return message
 }
 
 func (o order) place() place { return place{micros: store.Micros(o.created), id: o.id} }
@@ -42,13 +54,14 @@ func (o order) place() place { return place{micros: store.Micros(o.created), id:
 // orders is the table.
 type orders struct{ db *store.DB }
 
-const columns = "order_id, username, item, currency, minor_units, paying_account, receiving_account, state, transfer_id, failure, created_us"
+const columns = "order_id, username, item, currency, minor_units, paying_account, receiving_account, " +
+	"payment_request, payment_signer, state, transfer_id, failure, created_us"
 
 func scan(row interface{ Scan(...any) error }) (order, error) {
 	var o order
 	var created int64
 	err := row.Scan(&o.id, &o.username, &o.item, &o.currency, &o.minorUnits, &o.payingAccount, &o.receivingAccount,
-		&o.state, &o.transfer, &o.failure, &created)
+		&o.payment.request, &o.payment.signer, &o.state, &o.transfer, &o.failure, &created)
 	if errors.Is(err, sql.ErrNoRows) {
 		return order{}, errNotFound
 	}
@@ -56,18 +69,28 @@ func scan(row interface{ Scan(...any) error }) (order, error) {
 	return o, err
 }
 
+// add stores an order in the transaction of ctx, or says why there is one already: errPlaced or errPaymentTaken.
 func (t orders) add(ctx context.Context, o order) error {
-	return t.db.Write(ctx, func(tx *store.Tx) error {
-		return tx.Insert("orders ("+columns+")", [][]any{{
-			o.id, o.username, o.item, o.currency, o.minorUnits, o.payingAccount, o.receivingAccount,
-			int64(o.state), o.transfer, o.failure, store.Micros(o.created),
-		}})
+	row := []any{
+		o.id, o.username, o.item, o.currency, o.minorUnits, o.payingAccount, o.receivingAccount,
+		o.payment.request, o.payment.signer, int64(o.state), o.transfer, o.failure, store.Micros(o.created),
+	}
+	return t.db.Within(ctx, func(tx *store.Tx) error {
+		added, err := tx.Exec("INSERT INTO orders ("+columns+") VALUES ("+store.Placeholders(1, len(row))+") ON CONFLICT DO NOTHING", row...)
+		if err != nil || added == 1 {
+			return err
+		}
+		if _, err := scan(tx.QueryRow("SELECT "+columns+" FROM orders WHERE order_id = $1", o.id)); !errors.Is(err, errNotFound) {
+			return cmp.Or(err, errPlaced)
+		}
+		return errPaymentTaken
 	})
 }
 
-// settle stores the outcome of a PENDING order. It happens once.
+// settle stores the outcome of a PENDING order in the transaction of ctx. It happens once, and one transfer is the outcome of
+// one order.
 func (t orders) settle(ctx context.Context, o order) error {
-	return t.db.Write(ctx, func(tx *store.Tx) error {
+	return t.db.Within(ctx, func(tx *store.Tx) error {
 		changed, err := tx.Exec("UPDATE orders SET state = $1, transfer_id = $2, failure = $3 WHERE order_id = $4 AND state = $5",
 			int64(o.state), o.transfer, o.failure, o.id, int64(ordersv1.Order_STATE_PENDING))
 		if err == nil && changed != 1 {

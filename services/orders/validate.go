@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
 	ordersv1 "example.com/rolecall/gen/orders/v1"
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/internal/field"
@@ -22,8 +24,8 @@ func checkUsername(value string) error {
 	return nil
 }
 
-// newOrder checks a PlaceOrderRequest of the user.
-func newOrder(req *ordersv1.PlaceOrderRequest, username string) (order, error) {
+// newOrder checks a PlaceOrderRequest of the user. relay is the SPIFFE ID of orders.
+func newOrder(req *ordersv1.PlaceOrderRequest, username string, relay spiffeid.ID) (order, error) {
 	o := order{
 		username: username, item: req.GetItem(),
 		currency: req.GetPrice().GetCurrency(), minorUnits: req.GetPrice().GetMinorUnits(),
@@ -52,7 +54,11 @@ func newOrder(req *ordersv1.PlaceOrderRequest, username string) (order, error) {
 			return order{}, err
 		}
 	}
-	return o, nil
+	var err error
+	if signed := req.GetPayment(); signed != nil {
+		o.payment, err = newPayment(signed, o, relay)
+	}
+	return o, err
 }
 
 // place is where an order stands in the list: by time, and by ID among those of one microsecond.

@@ -6,6 +6,7 @@ import (
 
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/interceptors/exactlyonce"
 	"example.com/rolecall/internal/store"
 )
 
@@ -78,9 +79,9 @@ func (s *Service) SetPassword(ctx context.Context, req *usersv1.SetPasswordReque
 	if err := checkUsername("username", req.GetUsername()); err != nil {
 		return nil, err
 	}
-	password, err := s.hash(ctx, req.GetPassword())
+	password, err := s.hash(ctx, "set the password of "+req.GetUsername(), req.GetPassword())
 	if err != nil {
-		return nil, s.status(ctx, "set the password of "+req.GetUsername(), err)
+		return nil, err
 	}
 	_, err = s.users.change(ctx, req.GetUsername(), func(tx *store.Tx, u *user) (ending, error) {
 		u.updated = s.now()
@@ -94,11 +95,16 @@ func (s *Service) SetPassword(ctx context.Context, req *usersv1.SetPasswordReque
 	return &usersv1.SetPasswordResponse{}, nil
 }
 
-// hash checks a new password and makes its hash.
-func (s *Service) hash(ctx context.Context, password string) (hash phc, err error) {
+// hash checks a new password and makes its hash, which takes a tenth of a second and may have to wait for its turn: outside of
+// the transaction of the request, if there is one. The error is what the caller is told.
+func (s *Service) hash(ctx context.Context, doing, password string) (phc, error) {
 	if n := len(password); n < minPassword || n > maxPassword {
 		return "", interceptors.InvalidField("password", "must have 8 to 256 bytes")
 	}
-	err = s.hashing.pass(ctx, func() { hash = s.cost.hash(password) })
-	return hash, err
+	return exactlyonce.Beforehand(ctx, func(ctx context.Context) (hash phc, err error) {
+		if err := s.hashing.pass(ctx, func() { hash = s.cost.hash(password) }); err != nil {
+			return "", s.status(ctx, doing, err)
+		}
+		return hash, nil
+	})
 }

@@ -134,8 +134,8 @@ func (s *Service) Create(ctx context.Context, req *usersv1.CreateRequest) (*user
 	}
 	var password phc
 	if req.GetPassword() != "" {
-		if password, err = s.hash(ctx, req.GetPassword()); err != nil {
-			return nil, s.status(ctx, "create user "+user.username, err)
+		if password, err = s.hash(ctx, "create user "+user.username, req.GetPassword()); err != nil {
+			return nil, err
 		}
 	}
 	if err := s.users.add(ctx, user, password); err != nil {

@@ -87,7 +87,7 @@ func rolesColumn(roles []string) string {
 }
 
 func (t users) add(ctx context.Context, u user, password phc) error {
-	return t.db.Write(ctx, func(tx *store.Tx) error {
+	return t.db.Within(ctx, func(tx *store.Tx) error {
 		added, err := tx.Exec("INSERT INTO users (username, display_name, email, disabled, created_us, updated_us, roles, attributes, password)"+
 			" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (username) DO NOTHING",
 			u.username, u.displayName, u.email, u.disabled, store.Micros(u.created), store.Micros(u.updated), rolesColumn(u.roles), u.attributes, string(password))
@@ -134,7 +134,7 @@ func (t users) query(ctx context.Context, query string, args ...any) ([]user, er
 func (t users) change(ctx context.Context, username string, f func(tx *store.Tx, u *user) (ending, error)) (user, error) {
 	var u user
 	var ends ending
-	err := t.db.Write(ctx, func(tx *store.Tx) (err error) {
+	err := t.db.Within(ctx, func(tx *store.Tx) (err error) {
 		if u, err = scan(tx.QueryRow("SELECT "+columns+" FROM users WHERE username = $1"+tx.ForUpdate(), username)); err != nil {
 			return err
 		}
