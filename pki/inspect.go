@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -24,6 +25,8 @@ type Object struct {
 	Kind     string   `json:"kind"`
 	Fields   []Field  `json:"fields"`
 	Problems []string `json:"problems,omitempty"`
+	// NotVerified is what could not be found out here, though it matters.
+	NotVerified []string `json:"not_verified,omitempty"`
 
 	cert *x509.Certificate
 	key  *pem.Block
@@ -120,11 +123,18 @@ func (i *Inspection) WriteText(w io.Writer) error {
 		for _, p := range o.Problems {
 			fmt.Fprintf(&b, "  PROBLEM        %s\n", p)
 		}
+		for _, n := range o.NotVerified {
+			fmt.Fprintf(&b, "  NOT VERIFIED   %s\n", n)
+		}
 	}
 	for _, p := range i.Problems {
 		fmt.Fprintf(&b, "\nPROBLEM: %s\n", p)
 	}
-	if i.OK() {
+	switch unverified := func(o Object) bool { return len(o.NotVerified) > 0 }; {
+	case !i.OK():
+	case slices.ContainsFunc(i.Objects, unverified):
+		fmt.Fprintf(&b, "\nnothing is wrong with what was checked\n")
+	default:
 		fmt.Fprintf(&b, "\nnothing is wrong with it\n")
 	}
 	_, err := io.WriteString(w, b.String())

@@ -38,9 +38,6 @@ func inspectText(data []byte, now time.Time) (Object, bool) {
 	}
 	if len(data) <= maxToken && bytes.Count(data, []byte(".")) == 2 {
 		if token, err := jwt.ParseSigned(string(data), tokenAlgorithms); err == nil {
-			if isAccessToken(token) {
-				return inspectAccessToken(token, now), true
-			}
 			return inspectToken(token, now), true
 		}
 	}
@@ -201,4 +198,4 @@ func isIssuerRequest(csr *x509.CertificateRequest) bool {
 	return err == nil && id.Path() == ""
 }
 
-var errUnknown = errors.New("neither a certificate nor a request, a key, a CRL, a bundle document or a JWT-SVID")
+var errUnknown = errors.New("neither a certificate nor a request, a key, a CRL, a bundle document or a token")

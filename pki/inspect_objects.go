@@ -27,7 +27,6 @@ const (
 	kindPlainKey      = "private key in the clear"
 	kindJWTKey        = "public key of JWT-SVIDs"
 	kindToken         = "JWT-SVID"
-	kindAccessToken   = "access token"
 	kindDocument      = "bundle document (SPIFFE, JWK set)"
 	kindCRL           = "certificate revocation list (CRL)"
 )

@@ -17,10 +17,11 @@ func (a *app) demoCommand() *cobra.Command {
 		Short: "Tour the running mesh: what is the worst that Eve can do?",
 		Long: `Makes real calls to the services of a running mesh, as the sample operators, on behalf of sample users, and as Eve, who has no
 business there. Shows each as a command to try by hand, with its answer and the reason, and exits 1 if one went otherwise than it
-should.
+should. It takes about half a minute, most of it spent on waiting for things to expire.
 
-It leaves accounts, transfers and an order behind, and ends all sessions of the user dave, whose refresh token is stolen. That
-takes ten seconds. While a role is taken away roles.yaml is edited; what stood there is given back, byte for byte.`,
+It leaves accounts, transfers and orders behind, and ends all sessions of the user dave, whose refresh token is stolen. While a
+role is taken away roles.yaml is edited; what stood there is given back, byte for byte. For the last scene, in which Eve has broken
+into orders, this process joins the mesh as orders for a moment.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			// A terminal that is closed must not leave roles.yaml edited either.

@@ -11,29 +11,43 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.com/rolecall/internal/cli"
+	"example.com/rolecall/internal/inspect"
 	"example.com/rolecall/pki"
 )
 
-// maxInspected bounds what is read from standard input, as pki bounds a file.
-const maxInspected = 1 << 20
-
 func (a *app) inspectCommand() *cobra.Command {
+	var flags inspectFlags
 	c := &cobra.Command{
 		Use:   "inspect FILE",
-		Short: "Say what a certificate, CSR, key, chain, bundle, CRL, JWT-SVID or access token is, and what is wrong with it",
+		Short: "Say what a certificate, key, bundle, proof, receipt or token is, and what is wrong with it",
 		Long: `Reads certificates, certificate requests, keys and lists of revoked issuers, in PEM or DER, bundle documents (JWK sets),
-JWT-SVIDs and access tokens, whose signature nobody verifies here, and says what each of them is and what is wrong with it.
-A file with several is judged as a whole too: whether it is a chain, a bundle, or a certificate with its key, and whether the
-parts go together. Private parts are never shown. FILE may be "-" for standard input.
+JWT-SVIDs, access tokens of users, proofs and receipts of signed requests, and signed requests and their answers in JSON, and
+says what each of them is, what it claims, and what is wrong with it. A file with several certificates is judged as a whole
+too: whether it is a chain, a bundle, or a certificate with its key, and whether the parts go together. FILE may be "-" for
+standard input.
+
+No server is asked, so what only a server can tell is named as NOT VERIFIED: whether a proof was used, or a token revoked. The
+signature of a proof or a receipt is verified with --cert, the certificate chain of its signer, and that one with --bundle; what
+it is about is compared with --body. Private parts and signatures are never shown.
 
 Ends with 1 if something is wrong.`,
 		Example: `  rolecall inspect .rolecall/operators/alice.crt
-  openssl s_client -connect localhost:7445 -showcerts </dev/null | rolecall inspect -`,
+  openssl s_client -connect localhost:7445 -showcerts </dev/null | rolecall inspect -
+  rolecall login | rolecall inspect -
+  rolecall call ledger/Transfer --sign -d @transfer.json >signed.json
+  rolecall inspect signed.json --cert .rolecall/operators/alice.crt --bundle .rolecall/bundle.pem`,
 		Args: cobra.ExactArgs(1),
 	}
+	f := c.Flags()
+	f.StringVar(&flags.cert, "cert", "", "PEM file with the certificate chain of who is said to have signed a proof or a receipt")
+	f.StringVar(&flags.bundle, "bundle", "", "PEM file with the roots that this chain is verified with; needs --cert")
+	f.StringVar(&flags.body, "body", "", "file with the exact bytes of the message that a proof or a receipt is about")
 	output := outputFlag(c, "text", "json")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		inspection, err := inspect(args[0], c.InOrStdin(), time.Now())
+		if flags.bundle != "" && flags.cert == "" {
+			return cli.Usagef("--bundle verifies the certificate of the signer: name that one too, with --cert")
+		}
+		inspection, err := flags.inspect(args[0], c.InOrStdin(), time.Now())
 		if err != nil {
 			return err
 		}
@@ -50,25 +64,49 @@ Ends with 1 if something is wrong.`,
 	return c
 }
 
-func inspect(path string, stdin io.Reader, now time.Time) (*pki.Inspection, error) {
+// inspectFlags name what is at hand beside the file.
+type inspectFlags struct{ cert, bundle, body string }
+
+func (f *inspectFlags) inspect(path string, stdin io.Reader, now time.Time) (*pki.Inspection, error) {
+	o := inspect.Options{Now: now}
+	if err := f.read(&o); err != nil {
+		return nil, err
+	}
 	if path != "-" {
 		if info, err := os.Stat(path); err == nil && info.IsDir() {
 			return nil, cli.Usagef("%s is a folder: name one of its files", path)
 		}
-		return pki.InspectFile(path, now)
+		return inspect.File(path, o)
 	}
-	data, err := io.ReadAll(io.LimitReader(stdin, maxInspected+1))
+	data, err := inspect.Read(stdin, "standard input")
 	if err != nil {
-		return nil, fmt.Errorf("read standard input: %w", err)
+		return nil, err
 	}
-	if len(data) > maxInspected {
-		return nil, fmt.Errorf("standard input has more than %d bytes: it is no key, certificate or bundle", maxInspected)
-	}
-	inspection, err := pki.Inspect(data, now)
+	inspection, err := inspect.Data(data, o)
 	if err != nil {
 		return nil, fmt.Errorf("inspect standard input: %w", err)
 	}
 	return inspection, nil
+}
+
+// read reads what the flags name.
+func (f *inspectFlags) read(o *inspect.Options) (err error) {
+	if f.cert != "" {
+		if o.Chain, err = inspect.ReadChain(f.cert); err != nil {
+			return fmt.Errorf("--cert: %w", err)
+		}
+	}
+	if f.bundle != "" {
+		if o.Bundle, err = inspect.ReadFile(f.bundle); err != nil {
+			return fmt.Errorf("--bundle: %w", err)
+		}
+	}
+	if f.body != "" {
+		if o.Body, err = inspect.ReadFile(f.body); err != nil {
+			return fmt.Errorf("--body: %w", err)
+		}
+	}
+	return nil
 }
 
 // writeInspection writes it for people. Names in a certificate may be anybody's, so nothing in them reaches the terminal

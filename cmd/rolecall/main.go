@@ -78,7 +78,7 @@ lets a method be called only by workloads that hold the roles which its .proto f
 	root.AddCommand(
 		a.upCommand(), a.runCommand(), a.demoCommand(), a.statusCommand(),
 		a.probeCommand(), a.inspectCommand(), a.rolesCommand(), a.pkiCommand(),
-		a.loginCommand(), a.logoutCommand(),
+		a.loginCommand(), a.logoutCommand(), a.callCommand(),
 		a.serveCommand(), a.agentCommand(), a.versionCommand(),
 	)
 	return root

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"example.com/rolecall/internal/catalog"
 	"example.com/rolecall/internal/cli"
 )
 
@@ -118,11 +119,12 @@ func TestKeysAndPassphrasesAreNotInLogsArgumentsOrEnvironment(t *testing.T) {
 func TestNoFlagTakesASecret(t *testing.T) {
 	t.Parallel()
 	secret := regexp.MustCompile(`pass|secret|token|key|credential`)
-	files := []string{"passphrase-file", "new-passphrase-file", "password-file", "key", "credential"}
+	files := []string{"passphrase-file", "new-passphrase-file", "password-file", "token-file", "key", "credential"}
+	services := []string{catalog.Tokens, catalog.Keys}
 	a := &app{out: cli.Plain(&bytes.Buffer{})}
 	each(a.root(), func(c *cobra.Command) {
 		c.Flags().VisitAll(func(f *pflag.Flag) {
-			if secret.MatchString(f.Name) && !slices.Contains(files, f.Name) && f.Name != "tokens" { // the service
+			if secret.MatchString(f.Name) && !slices.Contains(files, f.Name) && !slices.Contains(services, f.Name) {
 				t.Errorf("%s --%s: what does it take? Secrets come by prompt, file or standard input", c.CommandPath(), f.Name)
 			}
 			if slices.Contains(files, f.Name) && !strings.Contains(f.Usage, "file") {

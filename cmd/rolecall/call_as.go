@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/workloadapi"
+	"google.golang.org/grpc"
+
+	"example.com/rolecall/interceptors"
+	"example.com/rolecall/internal/call"
+	"example.com/rolecall/internal/catalog"
+	"example.com/rolecall/internal/certfile"
+	"example.com/rolecall/internal/cli"
+	"example.com/rolecall/internal/mesh"
+	"example.com/rolecall/internal/session"
+)
+
+// maxToken bounds an access token that is read from a file.
+const maxToken = 16 << 10
+
+// caller is who calls, and whom.
+type caller struct {
+	mesh   *mesh.File // nil: not asked for yet
+	api    io.Closer  // nil: no Workload API
+	client *call.Client
+	server call.Peer
+	conn   *grpc.ClientConn
+	id     spiffeid.ID
+}
+
+func (w *caller) close() {
+	if w.client != nil {
+		_ = w.client.Close()
+	}
+	if w.api != nil {
+		_ = w.api.Close()
+	}
+}
+
+// open finds out who calls and whom: the server that the flags name, or the one of that name in the mesh.
+func (w *caller) open(ctx context.Context, f *callFlags, server string) error {
+	source, err := w.source(ctx, f)
+	if err != nil {
+		return err
+	}
+	svid, err := source.GetX509SVID()
+	if err != nil {
+		return err
+	}
+	w.id = svid.ID
+	if w.server, err = w.find(f, server); err != nil {
+		return err
+	}
+	keys, err := w.keys(f)
+	if err != nil {
+		return err
+	}
+	if w.client, err = call.NewClient(source, keys); err != nil {
+		return err
+	}
+	w.conn, err = w.client.Dial(w.server)
+	return err
+}
+
+// read reads mesh.json.
+func (w *caller) read(f *callFlags) error {
+	if w.mesh != nil {
+		return nil
+	}
+	d, err := mesh.Open(*f.dir)
+	if err == nil {
+		w.mesh, err = mesh.Read(d)
+	}
+	return err
+}
+
+// source returns the certificate to call with.
+func (w *caller) source(ctx context.Context, f *callFlags) (interceptors.Source, error) {
+	if f.cert != "" {
+		return certfile.Open(f.cert, f.key, f.bundle)
+	}
+	if address := os.Getenv(workloadapi.SocketEnv); address != "" && f.as == "" {
+		if err := workloadapi.ValidateAddress(address); err != nil {
+			return nil, cli.Usagef("%s=%s: %w", workloadapi.SocketEnv, address, err)
+		}
+		api, err := workloadapi.NewX509Source(ctx, workloadapi.WithClientOptions(workloadapi.WithAddr(address)))
+		if err != nil {
+			return nil, fmt.Errorf("get a certificate from the Workload API at %s (is the agent running, and does it know this process? --as calls as an operator): %w", address, err)
+		}
+		w.api = api
+		return api, nil
+	}
+	if err := w.read(f); err != nil {
+		return nil, err
+	}
+	through := ""
+	if f.user && f.as == "" {
+		there, err := session.Read(f.sessionPath())
+		if err != nil {
+			return nil, err
+		}
+		through = there.Through
+	}
+	o, err := operatorOf(w.mesh, f.as, through)
+	if err != nil {
+		return nil, err
+	}
+	return certfile.Open(o.Cert, o.Key, w.mesh.Bundle)
+}
+
+// sessionPath is where `rolecall login` keeps the session of the mesh in --dir.
+func (f *callFlags) sessionPath() string {
+	d, err := mesh.Open(*f.dir)
+	if f.session != "" || err != nil {
+		return f.session
+	}
+	return d.Session()
+}
+
+// find returns the server that the flags name, else the one of that name in the mesh.
+func (w *caller) find(f *callFlags, name string) (call.Peer, error) {
+	if strings.Contains(f.server, ",") {
+		p, err := parsePeer("--server", f.server)
+		return call.Peer{Target: p.Target, ID: p.ID}, err
+	}
+	if f.server != "" {
+		name = f.server
+	}
+	if name == "" {
+		return call.Peer{}, cli.Usagef("every server has this service: name one with --server NAME, or --server TARGET,SPIFFE-ID")
+	}
+	if err := w.read(f); err != nil {
+		return call.Peer{}, fmt.Errorf("find the server %s: %w; elsewhere --server TARGET,SPIFFE-ID names it", name, err)
+	}
+	p, ok, err := w.named(name)
+	if err == nil && !ok {
+		err = cli.Usagef("the mesh in %s has no server %s: it has %s", *f.dir, name, strings.Join(names(w.mesh), ", "))
+	}
+	return p, err
+}
+
+// named returns a server of the mesh.
+func (w *caller) named(name string) (p call.Peer, ok bool, err error) {
+	s, ok := w.mesh.Service(name)
+	if !ok {
+		return p, false, nil
+	}
+	id, err := spiffeid.FromString(s.ID)
+	if err != nil {
+		return p, false, fmt.Errorf("mesh.json names the service %s %q: %w", s.Name, s.ID, err)
+	}
+	return call.Peer{Target: "passthrough:///" + s.Address, ID: id}, true, nil
+}
+
+// relay returns who alone may pass a signed request on, the zero ID if the flags do not say.
+func (w *caller) relay(f *callFlags) (spiffeid.ID, error) {
+	if f.via == "" {
+		return spiffeid.ID{}, nil
+	}
+	if strings.Contains(f.via, ":") {
+		id, err := spiffeid.FromString(f.via)
+		if err == nil && id.Path() == "" {
+			err = errors.New("it names no workload")
+		}
+		if err != nil {
+			return id, cli.Usagef("--via %s: %w", f.via, err)
+		}
+		return id, nil
+	}
+	if err := w.read(f); err != nil {
+		return spiffeid.ID{}, fmt.Errorf("find the service %s: %w; elsewhere --via takes a SPIFFE ID", f.via, err)
+	}
+	p, ok, err := w.named(f.via)
+	if err == nil && !ok {
+		err = cli.Usagef("--via %s: the mesh in %s has no such service: it has %s", f.via, *f.dir, strings.Join(names(w.mesh), ", "))
+	}
+	return p.ID, err
+}
+
+func names(f *mesh.File) []string {
+	var all []string
+	for _, s := range f.Services {
+		all = append(all, s.Name)
+	}
+	return all
+}
+
+// keys returns the key server, the zero Peer if none is known.
+func (w *caller) keys(f *callFlags) (call.Peer, error) {
+	if f.keys != "" {
+		p, err := parsePeer("--keys", f.keys)
+		return call.Peer{Target: p.Target, ID: p.ID}, err
+	}
+	if w.mesh == nil {
+		return call.Peer{}, nil
+	}
+	p, ok, err := w.named(catalog.Keys)
+	if !ok || err != nil || p.ID.TrustDomain() != w.id.TrustDomain() {
+		return call.Peer{}, err
+	}
+	return p, nil
+}
+
+// context returns the context of a call: on whose behalf it is made, with which roles and metadata.
+func (w *caller) context(ctx context.Context, f *callFlags, m call.Method, stdin io.Reader) (context.Context, error) {
+	token, err := w.token(ctx, f, stdin)
+	if err != nil {
+		return nil, err
+	}
+	pairs, err := f.metadata()
+	if err != nil {
+		return nil, err
+	}
+	return call.With{Token: token, Roles: f.roles, Metadata: pairs}.Context(ctx, m), nil
+}
+
+// token returns the access token of the user on whose behalf the call is made, "" for nobody's.
+func (w *caller) token(ctx context.Context, f *callFlags, stdin io.Reader) (string, error) {
+	if f.tokenFile != "" {
+		return readToken(f.tokenFile, stdin)
+	}
+	if !f.user {
+		return "", nil
+	}
+	// The session goes on through whoever began it, who need not be the one that calls.
+	flags := sessionFlags{dir: f.dir, file: f.session, tokens: f.tokens, cert: f.cert, key: f.key, bundle: f.bundle, timeout: f.timeout}
+	if f.tokens != "" && f.cert == "" {
+		return "", cli.Usagef("--tokens goes with --cert, --key and --bundle, as in 'rolecall login'")
+	}
+	open, err := flags.open(true)
+	if err != nil {
+		return "", err
+	}
+	defer open.close()
+	fresh, err := open.session.Fresh(ctx)
+	return fresh.AccessToken, err
+}
+
+// readToken reads an access token that only its owner may read, as `rolecall login` prints it.
+func readToken(path string, stdin io.Reader) (string, error) {
+	r := stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return "", fmt.Errorf("--token-file: %w", err)
+		}
+		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			return "", fmt.Errorf("--token-file: %w", err)
+		}
+		if mode := info.Mode(); mode.IsRegular() && runtime.GOOS != "windows" && mode.Perm()&0o077 != 0 {
+			return "", fmt.Errorf("--token-file: %s has mode %04o, which lets others read it: chmod 600 %s", path, mode.Perm(), cli.Quote(path))
+		}
+		r = f
+	}
+	data, err := io.ReadAll(io.LimitReader(r, maxToken+1))
+	if err != nil {
+		return "", fmt.Errorf("--token-file: %w", err)
+	}
+	token := strings.TrimSpace(string(data))
+	if len(data) > maxToken || strings.Count(token, ".") != 2 || strings.ContainsAny(token, " \r\n\x00") {
+		return "", errors.New("--token-file holds no access token, as 'rolecall login' prints it")
+	}
+	return token, nil
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"example.com/rolecall/internal/call"
+	"example.com/rolecall/internal/cli"
+)
+
+// listed is a method, for programs.
+type listed struct {
+	Method      string   `json:"method"` // what `rolecall call` takes
+	Full        string   `json:"full"`
+	Request     string   `json:"request"`
+	Response    string   `json:"response"`
+	Requests    string   `json:"requests"`  // "one" or "stream"
+	Responses   string   `json:"responses"` // "one" or "stream"
+	Roles       []string `json:"roles"`
+	AnyWorkload bool     `json:"any_workload"`
+	UserRoles   []string `json:"user_roles"`
+	User        bool     `json:"user"`
+	Proof       bool     `json:"proof"`
+	ExactlyOnce bool     `json:"exactly_once"`
+}
+
+// list shows methods, and what they require.
+func (r *callRun) list(services []call.Service) error {
+	all := []listed{}
+	table := &cli.Table{Header: []string{"METHOD", "REQUIRES", "REQUEST", "ANSWER"}}
+	for _, s := range services {
+		for _, m := range s.Methods() {
+			d, q := m.Descriptor, m.Requires
+			all = append(all, listed{
+				Method: m.Short(), Full: m.Full(), Request: string(d.Input().FullName()), Response: string(d.Output().FullName()),
+				Requests: number(d.IsStreamingClient()), Responses: number(d.IsStreamingServer()),
+				Roles: some(q.Roles), AnyWorkload: q.AnyWorkload, UserRoles: some(q.UserRoles), User: q.User, Proof: q.Proof, ExactlyOnce: q.ExactlyOnce,
+			})
+			table.Add(cli.Clean(m.Short()), cli.Clean(q.String()), shape(d.Input(), d.IsStreamingClient()), shape(d.Output(), d.IsStreamingServer()))
+		}
+	}
+	if r.json {
+		return r.app.out.JSON(all)
+	}
+	table.Write(r.app.out)
+	return nil
+}
+
+// shape names a message, and says if there are many.
+func shape(d protoreflect.MessageDescriptor, stream bool) string {
+	name := cli.Clean(string(d.FullName()))
+	if stream {
+		return "stream of " + name
+	}
+	return name
+}
+
+func number(stream bool) string {
+	if stream {
+		return "stream"
+	}
+	return "one"
+}
+
+// some is never nil, so that programs always find a list.
+func some(s []string) []string { return append([]string{}, s...) }

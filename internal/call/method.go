@@ -1,0 +1,150 @@
+package call
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	adminv1 "example.com/rolecall/gen/rolecall/admin/v1"
+	rolecallv1 "example.com/rolecall/gen/rolecall/v1"
+	"example.com/rolecall/internal/catalog"
+)
+
+// Service is a service whose descriptor is at hand.
+type Service struct {
+	// Server is the name of the server in mesh.json; empty: every server has it, or nobody knows.
+	Server     string
+	Descriptor protoreflect.ServiceDescriptor
+	// Types resolves the messages in google.protobuf.Any.
+	Types Types
+	// Reflected tells that a server described it, and this program knows nothing of it.
+	Reflected bool
+}
+
+// Types resolves types of messages and extensions by their names.
+type Types interface {
+	protoregistry.MessageTypeResolver
+	protoregistry.ExtensionTypeResolver
+}
+
+// Builtin returns the services of this binary, and those that every server of a mesh has.
+func Builtin() []Service {
+	var all []Service
+	for _, s := range catalog.Services() {
+		all = append(all, Service{Server: s.Name, Descriptor: s.Descriptor, Types: protoregistry.GlobalTypes})
+	}
+	for _, file := range []protoreflect.FileDescriptor{adminv1.File_rolecall_admin_v1_admin_proto, healthv1.File_grpc_health_v1_health_proto} {
+		for i := range file.Services().Len() {
+			all = append(all, Service{Descriptor: file.Services().Get(i), Types: protoregistry.GlobalTypes})
+		}
+	}
+	return all
+}
+
+// Method is a method that can be called.
+type Method struct {
+	Service
+	Descriptor protoreflect.MethodDescriptor
+	Requires   Requires
+}
+
+// Requires is what the annotations of a method say.
+type Requires struct {
+	Roles       []string
+	AnyWorkload bool
+	UserRoles   []string
+	User        bool
+	Proof       bool
+	ExactlyOnce bool
+}
+
+// Methods returns the methods of a service in the order of its file.
+func (s Service) Methods() []Method {
+	var all []Method
+	for i := range s.Descriptor.Methods().Len() {
+		d := s.Descriptor.Methods().Get(i)
+		m := Method{Service: s, Descriptor: d, Requires: requires(d)}
+		if string(s.Descriptor.FullName()) == healthv1.Health_ServiceDesc.ServiceName {
+			m.Requires.AnyWorkload = true // as guards have it
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// Full returns the method as it goes over the wire: /package.Service/Method.
+func (m Method) Full() string {
+	return "/" + string(m.Service.Descriptor.FullName()) + "/" + string(m.Descriptor.Name())
+}
+
+// Short returns the shortest form that names the method.
+func (m Method) Short() string {
+	return cmp.Or(m.Server, string(m.Service.Descriptor.FullName())) + "/" + string(m.Descriptor.Name())
+}
+
+// requires reads the annotations. Those of a descriptor that came from elsewhere may lie in its options as bytes, and are
+// decoded here; whether they are in order is for the server to judge.
+func requires(m protoreflect.MethodDescriptor) Requires {
+	options := &descriptorpb.MethodOptions{}
+	data, err := proto.MarshalOptions{AllowPartial: true}.Marshal(m.Options())
+	if err == nil {
+		err = proto.UnmarshalOptions{AllowPartial: true}.Unmarshal(data, options)
+	}
+	if err != nil {
+		return Requires{}
+	}
+	flag := func(x protoreflect.ExtensionType) bool { return proto.GetExtension(options, x).(bool) }
+	return Requires{
+		Roles: proto.GetExtension(options, rolecallv1.E_RequiresRole).([]string), AnyWorkload: flag(rolecallv1.E_AnyWorkload),
+		UserRoles: proto.GetExtension(options, rolecallv1.E_RequiresUserRole).([]string), User: flag(rolecallv1.E_RequiresUser),
+		Proof: flag(rolecallv1.E_RequiresProof), ExactlyOnce: flag(rolecallv1.E_ExactlyOnce),
+	}
+}
+
+// String says for people what a caller needs.
+func (r Requires) String() string {
+	words := slices.Clone(r.Roles)
+	if r.AnyWorkload {
+		words = append(words, "any workload")
+	}
+	for _, role := range r.UserRoles {
+		words = append(words, "user:"+role)
+	}
+	if r.User && len(r.UserRoles) == 0 {
+		words = append(words, "a user")
+	}
+	if r.Proof {
+		words = append(words, "proof")
+	}
+	if r.ExactlyOnce {
+		words = append(words, "exactly once")
+	}
+	return strings.Join(words, " + ")
+}
+
+// UnknownError says that no method, or no service, has a name.
+type UnknownError struct {
+	Name string
+	// Near are names that may have been meant, which may be none.
+	Near []string
+	// Among are the methods that share the name, where that is what is wrong.
+	Among []string
+}
+
+// Error implements error.
+func (e *UnknownError) Error() string {
+	switch {
+	case len(e.Among) > 0:
+		return fmt.Sprintf("%s is the name of several: one of %s", e.Name, strings.Join(e.Among, ", "))
+	case len(e.Near) > 0:
+		return fmt.Sprintf("no method %s is known; near it: %s", e.Name, strings.Join(e.Near, ", "))
+	}
+	return fmt.Sprintf("no method %s is known", e.Name)
+}
