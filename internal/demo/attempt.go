@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
@@ -26,10 +27,11 @@ type attempt struct {
 
 // outcome is what came of an attempt.
 type outcome struct {
-	code   string // "OK", another gRPC code, or noConnection
-	reason string // of a refusal
-	text   string // the answer, or the message of the refusal
-	noted  string // what the server says of it, where the caller is told little
+	code   string   // "OK", another gRPC code, or noConnection
+	reason string   // of a refusal
+	text   string   // the answer, or the message of the refusal
+	noted  string   // what there is to say beside it: by the server, where the caller is told little
+	shown  []string // lines of what was found
 }
 
 // noConnection is the code where a handshake failed.
@@ -44,6 +46,13 @@ var (
 	userTokenRevoked = outcome{code: "UNAUTHENTICATED", reason: "USER_TOKEN_REVOKED"}
 	loginRefused     = outcome{code: "UNAUTHENTICATED", reason: "LOGIN_REFUSED"}
 	sessionEnded     = outcome{code: "UNAUTHENTICATED", reason: "SESSION_ENDED"}
+	proofRequired    = outcome{code: "UNAUTHENTICATED", reason: "PROOF_REQUIRED"}
+	proofInvalid     = outcome{code: "UNAUTHENTICATED", reason: "PROOF_INVALID"}
+	proofExpired     = outcome{code: "UNAUTHENTICATED", reason: "PROOF_EXPIRED"}
+	proofReplayed    = outcome{code: "UNAUTHENTICATED", reason: "PROOF_REPLAYED"}
+	signerUnknown    = outcome{code: "UNAUTHENTICATED", reason: "PROOF_SIGNER_UNKNOWN"}
+	requestIDReused  = outcome{code: "FAILED_PRECONDITION", reason: "REQUEST_ID_REUSED"}
+	accountNotOwned  = outcome{code: "PERMISSION_DENIED", reason: "ACCOUNT_NOT_OWNED"}
 )
 
 // refusedAt is a handshake that the server refused for a reason.
@@ -84,7 +93,10 @@ func (t *tour) scene(title string) {
 
 // play makes an attempt and shows it. It returns whether it went as it should; the error is that of an interrupted tour.
 func (t *tour) play(ctx context.Context, a attempt) (bool, error) {
-	t.out.Printf("  %s\n    $ %s\n", a.what, t.out.Cyan(a.command))
+	t.out.Printf("  %s\n", a.what)
+	for line := range strings.Lines(a.command) {
+		t.out.Printf("    $ %s\n", t.out.Cyan(strings.TrimSpace(line)))
+	}
 	within := a.within
 	if within == 0 {
 		within = patience
@@ -111,6 +123,9 @@ func (t *tour) judge(got, want outcome, why string) bool {
 		head = t.out.Yellow(cli.Clean(head) + ":")
 	}
 	t.out.Printf("    %s %s\n", head, cli.Clean(text))
+	for _, line := range got.shown {
+		t.out.Printf("    %s\n", t.out.Dim(cli.Clean(line)))
+	}
 	if got.noted != "" {
 		t.out.Printf("    %s\n", cli.Clean(got.noted))
 	}

@@ -3,6 +3,8 @@ package demo
 import (
 	"context"
 
+	"github.com/google/uuid"
+
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 )
 
@@ -18,8 +20,8 @@ func (t *tour) allowed(ctx context.Context) error {
 		id      *string
 		request *ledgerv1.OpenAccountRequest
 	}{
-		{"alice opens an account that money comes from", &t.payer, &ledgerv1.OpenAccountRequest{Currency: "EUR", AllowNegative: true}},
-		{"and one that it goes to", &t.shop, &ledgerv1.OpenAccountRequest{Currency: "EUR"}},
+		{"alice opens an account that money comes from", &t.payer, &ledgerv1.OpenAccountRequest{Currency: "EUR", AllowNegative: true, RequestId: uuid.NewString()}},
+		{"and one that it goes to", &t.shop, &ledgerv1.OpenAccountRequest{Currency: "EUR", RequestId: uuid.NewString()}},
 	} {
 		if err := t.must(ctx, attempt{
 			what:    account.what,
@@ -35,10 +37,10 @@ func (t *tour) allowed(ctx context.Context) error {
 			return err
 		}
 	}
-	pay := &ledgerv1.TransferRequest{FromAccount: t.payer, ToAccount: t.shop, Amount: price()}
+	pay := t.payment("")
 	if err := t.must(ctx, attempt{
 		what:    "alice moves 12.50 euro",
-		command: t.command("alice", transfer, pay),
+		command: t.call("alice", transfer, anew(pay)),
 		try:     calls(alice.ledger.Transfer, pay),
 		want:    ok,
 		why:     t.requires(transfer) + ", which ledger.admin includes.",
@@ -59,7 +61,7 @@ func (t *tour) allowed(ctx context.Context) error {
 func (t *tour) denied(ctx context.Context) error {
 	t.scene("Denied: a good certificate is not enough")
 	bob, carol := t.people["bob"], t.people["carol"]
-	open := &ledgerv1.OpenAccountRequest{Currency: "EUR", AllowNegative: true}
+	open := &ledgerv1.OpenAccountRequest{Currency: "EUR", AllowNegative: true, RequestId: uuid.NewString()}
 	if _, err := t.play(ctx, attempt{
 		what:    "bob, who may read, opens an account",
 		command: t.command("bob", openAccount, open),
@@ -69,10 +71,10 @@ func (t *tour) denied(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	pay := &ledgerv1.TransferRequest{FromAccount: t.payer, ToAccount: t.shop, Amount: price()}
+	pay := t.payment("")
 	_, err := t.play(ctx, attempt{
 		what:    "carol, whom the mesh knows, moves money",
-		command: t.command("carol", transfer, pay),
+		command: t.call("carol", transfer, anew(pay)),
 		try:     calls(carol.ledger.Transfer, pay),
 		want:    roleRequired,
 		why:     t.requires(transfer) + "; " + t.holds(carol, "ledger") + ". The request was refused before it was read.",

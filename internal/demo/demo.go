@@ -4,8 +4,9 @@
 //
 //	err := demo.Run(ctx, demo.Config{Dir: ".rolecall", Out: out})
 //
-// It leaves accounts, transfers and an order behind, and ends all sessions of one sample user. For the scene in which a role is taken away it edits roles.yaml and gives
-// back what stood there, byte for byte.
+// It leaves accounts, transfers and orders behind, and ends all sessions of one sample user. For the scene in which a role is
+// taken away it edits roles.yaml and gives back what stood there, byte for byte; for the last one its process is registered with
+// the mesh's agent, for a moment, as orders.
 package demo
 
 import (
@@ -63,6 +64,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	for _, scene := range []func(context.Context) error{
 		t.allowed, t.denied, t.roleTakenAway, t.eveForges, t.eveWithout,
 		t.logsIn, t.narrowed, t.refreshed, t.loggedOut, t.stolen,
+		t.eveBetween, t.stolenMessage, t.exactlyOnce, t.passedOn,
 	} {
 		if err := scene(ctx); err != nil {
 			return err
@@ -92,7 +94,7 @@ func newTour(c Config) (*tour, error) {
 		return nil, err
 	}
 	t := &tour{out: c.Out, dir: dir, file: file, people: map[string]*person{}, users: map[string]mesh.User{}}
-	for _, name := range services {
+	for _, name := range append([]string{"keys"}, services...) {
 		if _, ok := file.Service(name); !ok {
 			return nil, fmt.Errorf("%s names no %s, which the tour is about: stop the mesh and start it again", dir.File(), name)
 		}
@@ -115,7 +117,7 @@ func (t *tour) checkPolicy() error {
 		may         bool
 	}{
 		{"alice", openAccount, true}, {"alice", transfer, true}, {"bob", getBalance, true}, {"bob", watchEntries, true},
-		{"bob", openAccount, false}, {"carol", transfer, false},
+		{"bob", openAccount, false}, {"bob", transfer, false}, {"carol", transfer, false},
 		{"alice", login, true}, {"bob", login, true}, {"bob", placeOrder, true}, {"bob", listOrders, true}, {"carol", placeOrder, false},
 	} {
 		p := t.people[need.who]

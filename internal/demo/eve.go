@@ -11,6 +11,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"example.com/rolecall/internal/cli"
+	"example.com/rolecall/internal/mesh"
 )
 
 // eveForges shows Eve with a certificate authority of her own.
@@ -96,9 +97,9 @@ func (t *tour) knocks(config *tls.Config) func(context.Context) outcome {
 			return outcome{code: ok.code, text: "the server answered in HTTP/2"}
 		} else if config == nil {
 			// What a server does with bytes that are no TLS is to hang up; how that looks depends on the system.
-			return t.noted(ctx, us, began, "the server hangs up")
+			return t.noted(ctx, t.ledger, us, began, "the server hangs up")
 		} else {
-			return t.noted(ctx, us, began, err.Error())
+			return t.noted(ctx, t.ledger, us, began, err.Error())
 		}
 	}
 }
@@ -121,16 +122,16 @@ func greet(conn net.Conn, first bool) error {
 	return nil
 }
 
-// noted adds what the ledger wrote into its log about this connection.
-func (t *tour) noted(ctx context.Context, us string, began time.Time, text string) outcome {
+// noted adds what a service wrote into its log about this connection.
+func (t *tour) noted(ctx context.Context, service mesh.Service, us string, began time.Time, text string) outcome {
 	o := outcome{code: noConnection, text: text}
-	r, err := findRecord(ctx, t.dir.Log(t.ledger.Name), us, began)
+	r, err := findRecord(ctx, t.dir.Log(service.Name), us, began)
 	if err != nil {
 		o.noted = err.Error()
 		return o
 	}
 	o.reason = r.Reason
-	o.noted = "The ledger's audit record says more: " + r.Detail
+	o.noted = "The audit record of " + service.Name + " says more: " + r.Detail
 	if r.Claimed != "" {
 		o.noted += "; claimed to be " + r.Claimed
 	}

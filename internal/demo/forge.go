@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 )
 
 // forge makes a certificate for id that is right in everything but its root, which nobody trusts.
@@ -49,4 +51,20 @@ func forge(id spiffeid.ID) (tls.Certificate, error) {
 		return tls.Certificate{}, fmt.Errorf("forge: %w", err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+}
+
+// static is a certificate that never changes, and may be no good, as a source of certificates to sign with.
+type static tls.Certificate
+
+// GetX509SVID implements x509svid.Source.
+func (s static) GetX509SVID() (*x509svid.SVID, error) {
+	leaf, err := x509.ParseCertificate(s.Certificate[0])
+	if err != nil {
+		return nil, fmt.Errorf("forge: %w", err)
+	}
+	id, err := x509svid.IDFromCert(leaf)
+	if err != nil {
+		return nil, fmt.Errorf("forge: %w", err)
+	}
+	return &x509svid.SVID{ID: id, Certificates: []*x509.Certificate{leaf}, PrivateKey: s.PrivateKey.(crypto.Signer)}, nil
 }

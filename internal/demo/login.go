@@ -3,6 +3,8 @@ package demo
 import (
 	"context"
 
+	"github.com/google/uuid"
+
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	ordersv1 "example.com/rolecall/gen/orders/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
@@ -14,7 +16,7 @@ func (t *tour) logsIn(ctx context.Context) error {
 	t.scene("A user logs in: the workload proves itself, and so does the person in front of it")
 	alice, bob := t.people["alice"], t.people["bob"]
 	dave := t.users["dave"]
-	open := &ledgerv1.OpenAccountRequest{Owner: "user:" + dave.Username, Currency: "EUR", AllowNegative: true}
+	open := &ledgerv1.OpenAccountRequest{Owner: "user:" + dave.Username, Currency: "EUR", AllowNegative: true, RequestId: uuid.NewString()}
 	if err := t.must(ctx, attempt{
 		what:    "alice opens an account for dave, who is a user and has no certificate",
 		command: t.command("alice", openAccount, open),
@@ -69,7 +71,7 @@ func (t *tour) guesses(ctx context.Context, through *person, username string) er
 // orders places an order on behalf of dave, and without one of the two that it takes.
 func (t *tour) orders(ctx context.Context) error {
 	bob, carol := t.people["bob"], t.people["carol"]
-	buy := &ordersv1.PlaceOrderRequest{Item: "a lamp", Price: price(), PayingAccount: t.purse, ReceivingAccount: t.shop}
+	buy := &ordersv1.PlaceOrderRequest{Item: "a lamp", Price: price(), PayingAccount: t.purse, ReceivingAccount: t.shop, RequestId: uuid.NewString()}
 	for _, a := range []attempt{
 		{
 			what:    "dave buys a lamp: orders asks users who he is, and ledger to pay, on his behalf",

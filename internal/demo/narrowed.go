@@ -3,11 +3,11 @@ package demo
 import (
 	"context"
 
-	ledgerv1 "example.com/rolecall/gen/ledger/v1"
+	"github.com/google/uuid"
+
 	ordersv1 "example.com/rolecall/gen/orders/v1"
 	tokensv1 "example.com/rolecall/gen/tokens/v1"
 	"example.com/rolecall/interceptors"
-	"example.com/rolecall/internal/cli"
 )
 
 // narrowed shows roles that are given up, by a user for a session and by a workload for a call.
@@ -28,8 +28,8 @@ func (t *tour) narrowed(ctx context.Context) error {
 	// A session that nobody will use again is not left behind.
 	defer func() { _, _ = bob.tokens.Revoke(ctx, &tokensv1.RevokeRequest{RefreshToken: reading.refresh}) }()
 	list := &ordersv1.ListOrdersRequest{Username: "dave", PageSize: 1}
-	buy := &ordersv1.PlaceOrderRequest{Item: "a lamp", Price: price(), PayingAccount: t.purse, ReceivingAccount: t.shop}
-	pay := &ledgerv1.TransferRequest{FromAccount: t.payer, ToAccount: t.shop, Amount: price()}
+	buy := &ordersv1.PlaceOrderRequest{Item: "a lamp", Price: price(), PayingAccount: t.purse, ReceivingAccount: t.shop, RequestId: uuid.NewString()}
+	pay := t.payment("")
 	for _, a := range []attempt{
 		{
 			what:    "she reads dave's orders",
@@ -47,7 +47,7 @@ func (t *tour) narrowed(ctx context.Context) error {
 		},
 		{
 			what:    "a workload does the same for one call: alice, narrowed to reading, moves money",
-			command: "as " + cli.Quote("alice", "-H", "rolecall-role-subset: "+readerRole, "-d", compact(pay), t.target("ledger"), transfer[1:]),
+			command: t.call("alice", transfer, anew(pay), "--role-subset", readerRole),
 			try: func(ctx context.Context) outcome {
 				return calls(alice.ledger.Transfer, pay)(interceptors.Narrow(ctx, readerRole))
 			},

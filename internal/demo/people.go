@@ -22,6 +22,7 @@ import (
 	tokensv1 "example.com/rolecall/gen/tokens/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/interceptors/proof"
 	"example.com/rolecall/internal/certfile"
 	"example.com/rolecall/internal/cli"
 )
@@ -42,17 +43,19 @@ const (
 // services are those that the tour calls.
 var services = []string{"users", "tokens", "ledger", "orders"}
 
-// person is an operator with one connection to each service, which all her calls to it use.
+// person is a workload with one connection to each service, which all its calls to it use: mostly an operator.
 type person struct {
-	name   string
-	id     spiffeid.ID
-	source *certfile.Source
-	guard  *interceptors.Guard
-	conns  []*grpc.ClientConn
-	users  usersv1.UsersServiceClient
-	tokens tokensv1.TokensServiceClient
-	ledger ledgerv1.LedgerServiceClient
-	orders ordersv1.OrdersServiceClient
+	name    string
+	id      spiffeid.ID
+	source  interceptors.Source
+	guard   *interceptors.Guard
+	proofs  *proof.Feature // nil: signs nothing
+	conns   map[string]*grpc.ClientConn
+	closers []func() error
+	users   usersv1.UsersServiceClient
+	tokens  tokensv1.TokensServiceClient
+	ledger  ledgerv1.LedgerServiceClient
+	orders  ordersv1.OrdersServiceClient
 }
 
 // invite makes the people of the tour out of the operators' files.
@@ -70,36 +73,58 @@ func (t *tour) invite() error {
 		if err != nil {
 			return err
 		}
-		p := &person{name: name, id: id, source: source}
-		// A client's guard audits handshakes that fail; the tour shows them itself.
-		if p.guard, err = interceptors.New(source, nil, interceptors.Audit(slog.DiscardHandler), interceptors.Logger(slog.New(slog.DiscardHandler))); err != nil {
+		keys, _ := t.file.Service("keys")
+		keysID, err := t.serviceID("keys")
+		if err != nil {
 			return err
 		}
-		t.people[name] = p
-		if err := t.connect(p); err != nil {
+		// The key server makes alice's key known to those who get her requests from others.
+		if t.people[name], err = t.person(name, id, source, proof.New(proof.Config{Target: keys.Address, Server: keysID})); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// connect makes somebody's clients.
-func (t *tour) connect(p *person) error {
-	conns := map[string]*grpc.ClientConn{}
+// person makes a workload out of its certificate, which signs its requests if there are proofs. It must be closed.
+func (t *tour) person(name string, id spiffeid.ID, source interceptors.Source, proofs *proof.Feature) (*person, error) {
+	p := &person{name: name, id: id, source: source, proofs: proofs, conns: map[string]*grpc.ClientConn{}}
+	// A client's guard audits handshakes that fail; the tour shows them itself.
+	opts := []interceptors.Option{interceptors.Audit(slog.DiscardHandler), interceptors.Logger(slog.New(slog.DiscardHandler))}
+	if proofs != nil {
+		opts = append(opts, interceptors.With(proofs))
+	}
+	var err error
+	if p.guard, err = interceptors.New(source, nil, opts...); err != nil {
+		return nil, err
+	}
 	for _, name := range services {
 		service, _ := t.file.Service(name)
-		id, err := spiffeid.FromString(service.ID)
-		if err != nil {
-			return fmt.Errorf("mesh.json: ID of %s: %w", name, err)
+		if p.conns[name], err = t.client(p, name, service.Address); err != nil {
+			return nil, errors.Join(err, p.close())
 		}
-		if conns[name], err = p.guard.NewClient(service.Address, id); err != nil {
-			return err
-		}
-		p.conns = append(p.conns, conns[name])
 	}
-	p.users, p.tokens = usersv1.NewUsersServiceClient(conns["users"]), tokensv1.NewTokensServiceClient(conns["tokens"])
-	p.ledger, p.orders = ledgerv1.NewLedgerServiceClient(conns["ledger"]), ordersv1.NewOrdersServiceClient(conns["orders"])
-	return nil
+	p.users, p.tokens = usersv1.NewUsersServiceClient(p.conns["users"]), tokensv1.NewTokensServiceClient(p.conns["tokens"])
+	p.ledger, p.orders = ledgerv1.NewLedgerServiceClient(p.conns["ledger"]), ordersv1.NewOrdersServiceClient(p.conns["orders"])
+	return p, nil
+}
+
+// client connects somebody to a service at an address, whoever answers there.
+func (t *tour) client(p *person, name, address string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+	id, err := t.serviceID(name)
+	if err != nil {
+		return nil, err
+	}
+	return p.guard.NewClient(address, id, opts...)
+}
+
+func (t *tour) serviceID(name string) (spiffeid.ID, error) {
+	service, _ := t.file.Service(name)
+	id, err := spiffeid.FromString(service.ID)
+	if err != nil {
+		return id, fmt.Errorf("mesh.json: ID of %s: %w", name, err)
+	}
+	return id, nil
 }
 
 func (p *person) close() error {
@@ -107,7 +132,11 @@ func (p *person) close() error {
 	for _, conn := range p.conns {
 		errs = append(errs, conn.Close())
 	}
-	return errors.Join(append(errs, p.guard.Close())...)
+	errs = append(errs, p.guard.Close())
+	for _, closer := range p.closers {
+		errs = append(errs, closer())
+	}
+	return errors.Join(errs...)
 }
 
 // calls returns a unary call as an attempt would make it.
@@ -121,6 +150,17 @@ func calls[Req, Resp proto.Message](method func(context.Context, Req, ...grpc.Ca
 // command returns a call as the command of the tour's own shell function, which welcome shows.
 func (t *tour) command(who, method string, request proto.Message) string {
 	return "as " + cli.Quote(who, "-d", compact(request), t.target(serviceOf(method)), strings.TrimPrefix(method, "/"))
+}
+
+// call returns a call of a method that wants a proof, which grpcurl cannot make: as an operator or, if who is empty, as
+// whatever the shell is in the mesh.
+func (t *tour) call(who, method string, request proto.Message, flags ...string) string {
+	_, name, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	args := []string{"call", serviceOf(method) + "/" + name}
+	if who != "" {
+		args = append(args, "--as", who)
+	}
+	return t.rolecall(slices.Concat(args, []string{"-d", compact(request)}, flags)...)
 }
 
 // commandFor is command on behalf of a user, whose token is in a variable of the shell. The request may be nil.

@@ -111,17 +111,20 @@ func onBehalf(token string, try func(context.Context) outcome) func(context.Cont
 // buys places an order, which must be paid: the answer of one that ledger refused to pay is no error.
 func buys(through *person, request *ordersv1.PlaceOrderRequest) func(context.Context) outcome {
 	return func(ctx context.Context) outcome {
-		response, err := through.orders.PlaceOrder(ctx, request)
-		if err != nil {
-			return answered(nil, err)
-		}
-		order := response.GetOrder()
-		text := fmt.Sprintf("order of %s: %s %s", order.GetUsername(), order.GetState(), order.GetFailure())
-		if order.GetState() != ordersv1.Order_STATE_PAID {
-			return outcome{code: "not paid", text: text}
-		}
-		return outcome{code: ok.code, text: text}
+		return ordered(through.orders.PlaceOrder(ctx, request))
 	}
+}
+
+func ordered(response *ordersv1.PlaceOrderResponse, err error) outcome {
+	if err != nil {
+		return answered(nil, err)
+	}
+	order := response.GetOrder()
+	text := fmt.Sprintf("order of %s: %s %s", order.GetUsername(), order.GetState(), order.GetFailure())
+	if order.GetState() != ordersv1.Order_STATE_PAID {
+		return outcome{code: "not paid", text: text}
+	}
+	return outcome{code: ok.code, text: text}
 }
 
 // asksWhoHeIs calls GetSelf.
