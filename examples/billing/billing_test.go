@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -12,10 +14,13 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/testing/protocmp"
+	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	billingv1 "example.com/rolecall/examples/billing/gen/billing/v1"
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/interceptors/exactlyonce"
+	"example.com/rolecall/interceptors/proof"
 	"example.com/rolecall/rolecalltest"
 )
 
@@ -41,9 +46,10 @@ func listen(t *testing.T) net.Listener {
 }
 
 // newGuard makes a guard with a certificate for path; roles may be nil for one that only calls.
-func newGuard(t *testing.T, ca *rolecalltest.CA, path string, roles interceptors.Bindings) *interceptors.Guard {
+func newGuard(t *testing.T, ca *rolecalltest.CA, path string, roles interceptors.Bindings, options ...interceptors.Option) *interceptors.Guard {
 	t.Helper()
-	guard, err := interceptors.New(ca.Source(path), roles, interceptors.Audit(slog.DiscardHandler))
+	options = append(options, interceptors.Audit(slog.DiscardHandler))
+	guard, err := interceptors.New(ca.Source(path), roles, options...)
 	if err != nil {
 		t.Fatalf("guard of %s: %v", path, err)
 	}
@@ -58,7 +64,16 @@ func newGuard(t *testing.T, ca *rolecalltest.CA, path string, roles interceptors
 // startLedger serves books and returns the address.
 func startLedger(t *testing.T, ca *rolecalltest.CA) string {
 	t.Helper()
-	srv := newGuard(t, ca, "/service/ledger", interceptors.BindingsFile("roles.yaml")).NewServer()
+	// What methods of the ledger ask for beside roles, though none of them is called here.
+	db, err := sql.Open("sqlite", filepath.Join(t.TempDir(), "ledger.db"))
+	if err != nil {
+		t.Fatalf("open a database: %v", err)
+	}
+	db.SetMaxOpenConns(1)
+	t.Cleanup(func() { _ = db.Close() })
+	once := exactlyonce.New(exactlyonce.Config{DB: exactlyonce.SQLite(db)})
+	srv := newGuard(t, ca, "/service/ledger", interceptors.BindingsFile("roles.yaml"),
+		interceptors.With(once), interceptors.With(proof.New(proof.Config{}))).NewServer()
 	ledgerv1.RegisterLedgerServiceServer(srv, books{})
 	lis := listen(t)
 	done := make(chan error, 1)
