@@ -62,7 +62,7 @@ generate: ## generate gen/ and examples/*/gen from the proto files
 bench: ## measure what the guard costs beside bare mutual TLS, in two to three minutes
 	cd bench && GO="$(GO)" $(GO) run . $(ARGS)
 
-soak: ## run a mesh under load with leaves of 20 s, issuers of 2 m and a new root, for SOAK (10m; 7m at least)
+soak: ## run a mesh under load with leaves of 20 s, issuers of 2 m and a new root, for SOAK (10m; 7m at least), and kill 400 processes
 	ROLECALL_SOAK=$(SOAK) $(GO) test $(RACE) -count=1 -v -run 'Soak' -timeout 24h ./internal/e2e
 
 clean: ## remove what building left behind; leaves .rolecall/, which holds keys, alone

@@ -48,6 +48,8 @@ type suite struct {
 var suites = []suite{
 	{"decision", measureDecision},
 	{"tokens", measureTokens},
+	{"proofs", measureProofs},
+	{"once", measureOnce},
 	{"calls", measureCalls},
 	{"streams", measureStreams},
 	{"handshake", measureHandshakes},

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net"
@@ -15,9 +16,12 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/interceptors/exactlyonce"
+	"example.com/rolecall/interceptors/proof"
 	"example.com/rolecall/rolecalltest"
 )
 
@@ -154,12 +158,20 @@ func (w *workloads) guarded(n int, service ledgerv1.LedgerServiceServer, opts ..
 	if err := os.WriteFile(roles, bindings(n), 0o600); err != nil {
 		return nil, err
 	}
-	serving, err := interceptors.New(w.server, interceptors.BindingsFile(roles))
+	// Other methods of the ledger ask for these; the one that is called does not, and pays nothing for them.
+	db, err := sql.Open("sqlite", filepath.Join(dir, "ledger.db"))
+	if err != nil {
+		return nil, err
+	}
+	opened = append(opened, db.Close)
+	db.SetMaxOpenConns(1)
+	once := exactlyonce.New(exactlyonce.Config{DB: exactlyonce.SQLite(db)})
+	serving, err := interceptors.New(w.server, interceptors.BindingsFile(roles), interceptors.With(once), interceptors.With(proof.New(proof.Config{})))
 	if err != nil {
 		return nil, err
 	}
 	opened = append(opened, serving.Close)
-	calling, err := interceptors.New(w.client, nil)
+	calling, err := interceptors.New(w.client, nil, interceptors.With(proof.New(proof.Config{})))
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/interceptors/proof"
 	"example.com/rolecall/internal/certfile"
 )
 
@@ -23,6 +24,7 @@ type caller struct {
 	mesh   *runningMesh
 	source *certfile.Source
 	guard  *interceptors.Guard
+	proofs *proof.Feature // of the guard
 }
 
 func (m *runningMesh) caller(t *testing.T, name string) *caller {
@@ -38,13 +40,18 @@ func (m *runningMesh) callerWith(t *testing.T, cert, key string) *caller {
 	if err != nil {
 		t.Fatalf("certificate %s: %v", cert, err)
 	}
+	var keyServer proof.Config
+	if keys, ok := m.file.Service("keys"); ok {
+		keyServer = proof.Config{Target: "dns:///" + keys.Address, Server: parseID(t, keys.ID)}
+	}
+	proofs := proof.New(keyServer)
 	// The servers' audit is what these tests look at.
-	guard, err := interceptors.New(source, nil, interceptors.Audit(slog.DiscardHandler))
+	guard, err := interceptors.New(source, nil, interceptors.Audit(slog.DiscardHandler), interceptors.With(proofs))
 	if err != nil {
 		t.Fatalf("guard with %s: %v", cert, err)
 	}
 	t.Cleanup(func() { _ = guard.Close() })
-	return &caller{mesh: m, source: source, guard: guard}
+	return &caller{mesh: m, source: source, guard: guard, proofs: proofs}
 }
 
 // dial returns a connection to a service, which must prove its ID. The end of the test closes it.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"example.com/rolecall/internal/mesh"
 )
@@ -243,19 +244,22 @@ func onCommandLine(t *testing.T, line commandLine) result {
 		}
 		return response.Account.AccountID, out
 	}
-	from, out := open(`{"currency": "EUR", "allow_negative": true}`)
+	from, out := open(withRequestID(`{"currency": "EUR", "allow_negative": true}`))
 	if from == "" {
 		return refusal(t, out)
 	}
-	to, out := open(`{"currency": "EUR"}`)
+	to, out := open(withRequestID(`{"currency": "EUR"}`))
 	if to == "" {
 		t.Fatalf("OpenAccount, a second time: %s", out)
 	}
 	move := func(units int) string {
 		return fmt.Sprintf(`{"from_account": %q, "to_account": %q, "amount": {"currency": "EUR", "minor_units": %d}}`, from, to, units)
 	}
+	if refused := refusal(t, c.run(args("Transfer", withRequestID(move(1)))...)); refused.Message != "the method is called with a signed proof of the request" {
+		t.Errorf("a transfer without a proof: %+v", refused)
+	}
 	var r result
-	c.run(args("Transfer", move(1250))...)
+	c.run(args("ImportEntries", move(1250))...)
 	watched := c.first("minorUnits", args("WatchEntries", fmt.Sprintf(`{"account_id": %q}`, to))...)
 	if strings.Contains(watched, `"1250"`) {
 		r.Watched = 1250
@@ -267,6 +271,11 @@ func onCommandLine(t *testing.T, line commandLine) result {
 	unmarshal(t, c.run(args("GetBalance", fmt.Sprintf(`{"account_id": %q}`, to))...), &balance)
 	r.Balance = number(t, balance.Balance.MinorUnits)
 	return r
+}
+
+// withRequestID adds a request_id of its own to a request in JSON.
+func withRequestID(request string) string {
+	return fmt.Sprintf(`{"request_id": %q, %s`, uuid.NewString(), strings.TrimPrefix(request, "{"))
 }
 
 func unmarshal(t *testing.T, out string, into any) {

@@ -69,7 +69,7 @@ func TestCrashedProcessesComeBack(t *testing.T) {
 				return nil
 			})
 			back := time.Now()
-			for _, service := range []string{"ledger", "users", "tokens", "orders"} {
+			for _, service := range []string{"ledger", "users", "tokens", "keys", "orders"} {
 				await(t, service+" has a new certificate", func() error {
 					if err := balance(); err != nil {
 						t.Fatalf("a call while certificates are renewed: %v", err)

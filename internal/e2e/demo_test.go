@@ -39,7 +39,9 @@ func TestDemoShowsWhatItPromisesAndGivesTheBindingsBack(t *testing.T) {
 			t.Errorf("exit code %d:\n%s", code, out)
 		}
 		for _, want := range []string{"OK", "ROLE_REQUIRED", "untrusted", "no_certificate", "not_tls", "tls_version",
-			"LOGIN_REFUSED", "USER_REQUIRED", "USER_ROLE_REQUIRED", "USER_TOKEN_REVOKED", "SESSION_ENDED", "went as they should"} {
+			"LOGIN_REFUSED", "USER_REQUIRED", "USER_ROLE_REQUIRED", "USER_TOKEN_REVOKED", "SESSION_ENDED",
+			"nothing to read", "bad record MAC", "DEADLINE_EXCEEDED", "PROOF_REQUIRED", "PROOF_INVALID", "PROOF_EXPIRED", "PROOF_REPLAYED",
+			"PROOF_SIGNER_UNKNOWN", "REQUEST_ID_REUSED", "ACCOUNT_NOT_OWNED", "went as they should"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("it says nothing of %q:\n%s", want, out)
 			}

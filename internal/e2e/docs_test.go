@@ -16,7 +16,7 @@ import (
 )
 
 // documentedPorts are those of a mesh that was brought up without --base-port, as the documents show it.
-var documentedPorts = map[string]string{"authority": "7441", "users": "7443", "tokens": "7444", "ledger": "7445", "orders": "7446"}
+var documentedPorts = map[string]string{"authority": "7441", "keys": "7442", "users": "7443", "tokens": "7444", "ledger": "7445", "orders": "7446"}
 
 // ledgerAdminPort is the ledger's admin port in the documents.
 const ledgerAdminPort = "7545"
@@ -24,7 +24,7 @@ const ledgerAdminPort = "7545"
 // TestDocumentsShowWhatTheMeshReallyPrints types the commands of documents that begin with `make up`.
 func TestDocumentsShowWhatTheMeshReallyPrints(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"README.md", "docs/how-a-call-is-secured.md", "docs/users.md"} {
+	for _, name := range []string{"README.md", "docs/how-a-call-is-secured.md", "docs/users.md", "docs/proofs.md", "docs/exactly-once.md"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			running := startMesh(t)

@@ -31,7 +31,7 @@ func TestFilesThatTheUnitsReadAreAsDocumented(t *testing.T) {
 		case "trustDomain":
 			mustRun(t, "roles", "check", "--roles", path)
 		case "entries":
-			if entries, err := agent.ReadEntries(path, spiffeid.RequireTrustDomainFromString(h.td)); err != nil || len(entries) != 1 {
+			if entries, err := agent.ReadEntries(path, spiffeid.RequireTrustDomainFromString(h.td)); err != nil || len(entries) != 2 {
 				t.Errorf("entries.yaml: %d entries, %v\n%s", len(entries), err, block[1])
 			}
 		case "requesters":

@@ -55,17 +55,17 @@ func TestAUserOrdersThroughGrpcurlAndBob(t *testing.T) {
 	var placed struct {
 		Order struct{ Username, State string }
 	}
-	unmarshal(t, bob.call(pair.GetAccessToken(), buy, "orders.v1.OrdersService/PlaceOrder"), &placed)
+	unmarshal(t, bob.call(pair.GetAccessToken(), withRequestID(buy), "orders.v1.OrdersService/PlaceOrder"), &placed)
 	if want := (struct{ Username, State string }{"dave", "STATE_PAID"}); placed.Order != want {
 		t.Errorf("PlaceOrder: %+v, want %+v", placed.Order, want)
 	}
 	// The two sides of a refusal that grpcurl shows.
 	for _, test := range []struct{ name, token, request, method, code, reason string }{
-		{"PlaceOrder without a token", "", buy, "orders.v1.OrdersService/PlaceOrder", "Unauthenticated", "USER_REQUIRED"},
+		{"PlaceOrder without a token", "", withRequestID(buy), "orders.v1.OrdersService/PlaceOrder", "Unauthenticated", "USER_REQUIRED"},
 		{"GetSelf without a token", "", "{}", "users.v1.UsersService/GetSelf", "Unauthenticated", "USER_REQUIRED"},
 		{"a token that was changed", changed(pair.GetAccessToken()), "{}", "users.v1.UsersService/GetSelf", "Unauthenticated", "USER_TOKEN_INVALID"},
 		{"a refresh token as access token", pair.GetRefreshToken(), "{}", "users.v1.UsersService/GetSelf", "Unauthenticated", "USER_TOKEN_INVALID"},
-		{"an account of somebody else", pair.GetAccessToken(), strings.Replace(buy, paying, others, 1), "orders.v1.OrdersService/PlaceOrder", "", "STATE_FAILED"},
+		{"an account of somebody else", pair.GetAccessToken(), withRequestID(strings.Replace(buy, paying, others, 1)), "orders.v1.OrdersService/PlaceOrder", "", "STATE_FAILED"},
 		{"a wrong password", "", `{"username": "dave", "password": "not this one"}`, "tokens.v1.TokensService/Login", "Unauthenticated", "LOGIN_REFUSED"},
 		{"a user who does not exist", "", `{"username": "nobody", "password": "not this one"}`, "tokens.v1.TokensService/Login", "Unauthenticated", "LOGIN_REFUSED"},
 	} {
@@ -81,7 +81,7 @@ func TestAUserOrdersThroughGrpcurlAndBob(t *testing.T) {
 	}
 	t.Run("without the role of the user", func(t *testing.T) {
 		narrowed := running.caller(t, "bob").login(t, running.sampleUser(t, "erin"), "orders.reader")
-		out := bob.call(narrowed.GetAccessToken(), buy, "orders.v1.OrdersService/PlaceOrder")
+		out := bob.call(narrowed.GetAccessToken(), withRequestID(buy), "orders.v1.OrdersService/PlaceOrder")
 		var info struct {
 			Reason   string
 			Metadata map[string]string

@@ -93,7 +93,7 @@ func TestSecondHostJoinsByTicket(t *testing.T) {
 	await(t, "the ledger of the other machine answers", func() error {
 		args := append(n.on(0)[1:], tool(t, "grpcurl"), "-max-time", "5", "-cacert", filepath.Join(h.ca, "bundle.pem"), "-cert", alice.Cert, "-key", alice.Key,
 			"-import-path", filepath.Join(repository(t), "proto"), "-proto", "ledger/v1/ledger.proto",
-			"-d", `{"currency": "EUR"}`, listen, "ledger.v1.LedgerService/OpenAccount")
+			"-d", withRequestID(`{"currency": "EUR"}`), listen, "ledger.v1.LedgerService/OpenAccount")
 		said, err := exec.Command("ip", args...).CombinedOutput()
 		if out = string(said); err != nil {
 			return fmt.Errorf("%w: %s", err, out)

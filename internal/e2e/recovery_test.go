@@ -211,7 +211,7 @@ func TestAuthorityIsAwayAndNobodyNeedsToActWhenItIsBack(t *testing.T) {
 		if took > longestRetry+2*time.Second {
 			t.Errorf("that took %s, want one retry of %s at most", took.Round(time.Millisecond), longestRetry)
 		}
-		for _, service := range []string{"ledger", "users", "tokens", "orders"} {
+		for _, service := range []string{"ledger", "users", "tokens", "keys", "orders"} {
 			await(t, service+" has a certificate that is good", func() error {
 				if left := time.Until(alice.shown(t, service).NotAfter); left < 0 {
 					return fmt.Errorf("it ended %s ago", -left)

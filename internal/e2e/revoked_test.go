@@ -64,7 +64,7 @@ func TestARevokedIssuerIsGoneForGood(t *testing.T) {
 	out := mustRun(t, "pki", "issuer", "revoke", "1", "--reason", "the test says so", "--dir", running.dir, "--root", filepath.Join(running.dir, "root"),
 		"--passphrase-file", filepath.Join(running.dir, "root", "passphrase"), "--crl", crl)
 	t.Log(out)
-	for _, service := range []string{"authority", "ledger", "users", "tokens", "orders"} {
+	for _, service := range []string{"authority", "ledger", "users", "tokens", "keys", "orders"} {
 		await(t, service+" has a certificate of another issuer", func() error {
 			if shown := alice.shown(t, service); shown.Issuer.String() == leaked.Issuer.String() {
 				return fmt.Errorf("it is still of %s", shown.Issuer)

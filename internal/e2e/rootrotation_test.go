@@ -78,7 +78,7 @@ func TestARootIsNotRetiredWhileOneServiceHasNotSeenIt(t *testing.T) {
 		if code != 1 || !strings.Contains(out, ledger.ID) {
 			t.Fatalf("exit code %d, and it does not name %s:\n%s", code, ledger.ID, out)
 		}
-		for _, other := range []string{"authority", "users", "tokens", "orders"} {
+		for _, other := range []string{"authority", "users", "tokens", "keys", "orders"} {
 			if strings.Contains(out, running.service(t, other).ID) {
 				return errors.New(out)
 			}

@@ -20,9 +20,10 @@ import (
 	"example.com/rolecall/pki"
 )
 
-// The load during a rotation: readers and payers, each a program with one connection that makes a call every pace.
+// The load during a rotation: readers, payers, who sign their requests, and those who order with a payment that they have
+// signed and orders passes on; each a program with one connection that makes a call every pace.
 const (
-	readers, payers = 6, 2
+	readers, payers, relayers = 6, 2, 1
 	// streams are open all the while beside them.
 	streams = 2
 	pace    = 20 * time.Millisecond
@@ -95,6 +96,11 @@ func TestSoakNoCallFailsWhileCertificatesRotate(t *testing.T) {
 		caller := running.caller(t, who)
 		ledger := ledgerv1.NewLedgerServiceClient(caller.dial(t, "ledger", noRetry))
 		clients.Go(func() { seen.load(loading, caller, ledger, call) })
+	}
+	for range relayers {
+		caller := running.caller(t, "alice")
+		order := signedOrder(running.relayed(t, caller, noRetry), dave, from, to)
+		clients.Go(func() { seen.load(loading, caller, nil, order) })
 	}
 	watching, stopWatching := context.WithCancel(t.Context())
 	defer stopWatching()

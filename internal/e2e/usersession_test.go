@@ -59,13 +59,17 @@ func (s *userSession) keep(ctx context.Context) {
 	}
 }
 
+// token returns an access token that is good now.
+func (s *userSession) token() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pair.GetAccessToken()
+}
+
 // readBalance is a call of a load, on behalf of the user.
 func (s *userSession) readBalance(account string) func(context.Context, ledgerv1.LedgerServiceClient, ...grpc.CallOption) error {
 	return func(ctx context.Context, ledger ledgerv1.LedgerServiceClient, opts ...grpc.CallOption) error {
-		s.mu.Lock()
-		token := s.pair.GetAccessToken()
-		s.mu.Unlock()
-		_, err := ledger.GetBalance(interceptors.AsUser(ctx, token), &ledgerv1.GetBalanceRequest{AccountId: account}, opts...)
+		_, err := ledger.GetBalance(interceptors.AsUser(ctx, s.token()), &ledgerv1.GetBalanceRequest{AccountId: account}, opts...)
 		return err
 	}
 }

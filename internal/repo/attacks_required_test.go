@@ -110,13 +110,19 @@ var requiredAttacks = []requiredAttack{
 // TestEveryAttackOnTheCertificateAuthorityHasATest fails when a row or a test is deleted or renamed.
 func TestEveryAttackOnTheCertificateAuthorityHasATest(t *testing.T) {
 	t.Parallel()
+	requireTests(t, requiredAttacks)
+}
+
+// requireTests looks for the test of each attack.
+func requireTests(t *testing.T, required []requiredAttack) {
+	t.Helper()
 	tests := map[string]map[string]bool{} // by folder and function: the strings in it
 	for _, name := range files(t) {
 		if strings.HasSuffix(name, "_test.go") {
 			readTests(t, name, tests)
 		}
 	}
-	for _, want := range requiredAttacks {
+	for _, want := range required {
 		if found, ok := tests[want.in]; !ok {
 			t.Errorf("%s: there is no test %s", want.name, want.in)
 		} else if want.as != "" && !found[want.as] {
@@ -125,7 +131,7 @@ func TestEveryAttackOnTheCertificateAuthorityHasATest(t *testing.T) {
 	}
 }
 
-// readTests adds the tests of a file and the strings in them.
+// readTests adds the tests of a file, and its table "attacks", with the strings in them.
 func readTests(t *testing.T, name string, tests map[string]map[string]bool) {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), name, read(t, name), parser.SkipObjectResolution)
@@ -133,12 +139,22 @@ func readTests(t *testing.T, name string, tests map[string]map[string]bool) {
 		t.Fatalf("parse %s: %v", name, err)
 	}
 	for _, decl := range file.Decls {
-		f, ok := decl.(*ast.FuncDecl)
-		if !ok || f.Recv != nil || !strings.HasPrefix(f.Name.Name, "Test") {
+		var of string
+		switch d := decl.(type) {
+		case *ast.FuncDecl:
+			if d.Recv == nil && strings.HasPrefix(d.Name.Name, "Test") {
+				of = d.Name.Name
+			}
+		case *ast.GenDecl:
+			if value, ok := d.Specs[0].(*ast.ValueSpec); ok && value.Names[0].Name == "attacks" {
+				of = "attacks"
+			}
+		}
+		if of == "" {
 			continue
 		}
 		found := map[string]bool{}
-		ast.Inspect(f.Body, func(n ast.Node) bool {
+		ast.Inspect(decl, func(n ast.Node) bool {
 			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
 				if text, err := strconv.Unquote(lit.Value); err == nil {
 					found[text] = true
@@ -146,6 +162,6 @@ func readTests(t *testing.T, name string, tests map[string]map[string]bool) {
 			}
 			return true
 		})
-		tests[path.Dir(name)+" "+f.Name.Name] = found
+		tests[path.Dir(name)+" "+of] = found
 	}
 }

@@ -1,9 +1,6 @@
 package repo_test
 
-import (
-	"strings"
-	"testing"
-)
+import "testing"
 
 const (
 	chains      = "interceptors/usertoken TestAlongAnyChainNobodyGains"
@@ -59,17 +56,5 @@ var requiredUserAttacks = []requiredAttack{
 // TestEveryAttackOnUsersHasATest fails when a row or a test is deleted or renamed.
 func TestEveryAttackOnUsersHasATest(t *testing.T) {
 	t.Parallel()
-	tests := map[string]map[string]bool{} // by folder and function: the strings in it
-	for _, name := range files(t) {
-		if strings.HasSuffix(name, "_test.go") {
-			readTests(t, name, tests)
-		}
-	}
-	for _, want := range requiredUserAttacks {
-		if found, ok := tests[want.in]; !ok {
-			t.Errorf("%s: there is no test %s", want.name, want.in)
-		} else if want.as != "" && !found[want.as] {
-			t.Errorf("%s: %s has no row %q", want.name, want.in, want.as)
-		}
-	}
+	requireTests(t, requiredUserAttacks)
 }

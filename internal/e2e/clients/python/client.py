@@ -6,6 +6,7 @@ STUBS is the folder that protoc --python_out wrote.
 """
 import json
 import sys
+import uuid
 
 import grpc
 
@@ -36,13 +37,13 @@ def run(channel):
         return pb.Money(currency="EUR", minor_units=units)
 
     def open_account(**fields):
-        request = pb.OpenAccountRequest(currency="EUR", **fields)
+        request = pb.OpenAccountRequest(currency="EUR", request_id=str(uuid.uuid4()), **fields)
         return call(channel, "unary_unary", "OpenAccount", request).account.account_id
 
     payer = open_account(allow_negative=True)
     payee = open_account()
-    transfer = pb.TransferRequest(from_account=payer, to_account=payee, amount=money(1250), note="from Python")
-    call(channel, "unary_unary", "Transfer", transfer)
+    book = pb.ImportEntriesRequest(from_account=payer, to_account=payee, amount=money(1250), note="from Python")
+    call(channel, "stream_unary", "ImportEntries", iter([book]))
     watch = call(channel, "unary_stream", "WatchEntries", pb.WatchEntriesRequest(account_id=payee))
     watched = next(watch)
     watch.cancel()
