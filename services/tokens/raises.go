@@ -51,10 +51,11 @@ func (t tables) debt(ctx context.Context, username string) (debt, error) {
 	return d, err
 }
 
-// fix stores which generation is to end. False if another raise has been asked for since.
+// fix stores which generation is to end. False if another raise has been asked for since, or another replica has stored it: what
+// that one has raised already is not to be raised once more.
 func (t tables) fix(ctx context.Context, d debt) (fixed bool, err error) {
 	err = t.db.Write(ctx, func(tx *store.Tx) error {
-		n, err := tx.Exec("UPDATE raises SET generation = $1 WHERE username = $2 AND version = $3", d.generation, d.username, d.version)
+		n, err := tx.Exec("UPDATE raises SET generation = $1 WHERE username = $2 AND version = $3 AND generation < 0", d.generation, d.username, d.version)
 		fixed = n == 1
 		return err
 	})

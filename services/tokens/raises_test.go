@@ -45,3 +45,28 @@ func TestNothingIsOwedForAUserWhoIsGone(t *testing.T) {
 		t.Errorf("still owed: %v, %v", left, err)
 	}
 }
+
+func TestAGenerationIsRaisedOnceWhereTwoReplicasFindThatItIsOwed(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, url string) {
+		tables := openTables(t, url)
+		if err := tables.db.Write(t.Context(), func(tx *store.Tx) error { return owe(tx, "dave") }); err != nil {
+			t.Fatal(err)
+		}
+		found, err := tables.debt(t.Context(), "dave") // by both, before either has asked users
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, second := found, found
+		first.generation, second.generation = 3, 4 // the second asked after the first had raised it
+		if fixed, err := tables.fix(t.Context(), first); err != nil || !fixed {
+			t.Fatalf("the first: %t, %v", fixed, err)
+		}
+		if fixed, err := tables.fix(t.Context(), second); err != nil || fixed {
+			t.Errorf("the second: %t, %v, want it left to the first", fixed, err)
+		}
+		if now, err := tables.debt(t.Context(), "dave"); err != nil || now.generation != 3 {
+			t.Errorf("the debt is %+v, %v", now, err)
+		}
+	})
+}
