@@ -39,18 +39,19 @@ func (g *Guard) NewClient(target string, server spiffeid.ID, opts ...grpc.DialOp
 	}
 	own := []grpc.DialOption{
 		grpc.WithTransportCredentials(identity.Client(g.credentials("dial", c.opened, c.closed), server)),
-		grpc.WithChainUnaryInterceptor(c.retryExpired),
 		// Whoever answers for the name of the server would have requests sent again that must not be: gRPC reads a service config
 		// from a TXT record (gRFC A2). What the caller gives with grpc.WithDefaultServiceConfig counts.
 		grpc.WithDisableServiceConfig(),
 	}
 	// Innermost: no interceptor of the caller's comes after them.
-	if server.TrustDomain() == g.trustDomain {
-		own = append(own, grpc.WithChainUnaryInterceptor(passUser), grpc.WithChainStreamInterceptor(passUserStream))
+	c.ownDomain = server.TrustDomain() == g.trustDomain
+	if c.ownDomain {
+		own = append(own, grpc.WithChainStreamInterceptor(passUserStream))
 	} else {
-		own = append(own, grpc.WithChainUnaryInterceptor(keepUser), grpc.WithChainStreamInterceptor(keepUserStream))
+		own = append(own, grpc.WithChainStreamInterceptor(keepUserStream))
 	}
 	own = append(own, c.features(server)...)
+	own = append(own, grpc.WithChainUnaryInterceptor(c.retryExpired))
 	conn, err := grpc.NewClient(target, slices.Concat(first, opts, own)...)
 	if err != nil {
 		return nil, fmt.Errorf("interceptors: client of %s: %w", server, err)
@@ -59,7 +60,11 @@ func (g *Guard) NewClient(target string, server spiffeid.ID, opts ...grpc.DialOp
 }
 
 // client is one NewClient.
-type client struct{ guard *Guard }
+type client struct {
+	guard     *Guard
+	ownDomain bool                          // the server is of the guard's own trust domain
+	unary     []grpc.UnaryClientInterceptor // of features
+}
 
 // features returns the interceptors of the guard's features for one client.
 func (cl *client) features(server spiffeid.ID) []grpc.DialOption {
@@ -70,7 +75,7 @@ func (cl *client) features(server spiffeid.ID) []grpc.DialOption {
 	for _, f := range calling {
 		unary, stream := f.Client(feature.ClientEnv{Server: server, CloseOld: cl.closeOld})
 		if unary != nil {
-			opts = append(opts, grpc.WithChainUnaryInterceptor(unary))
+			cl.unary = append(cl.unary, unary)
 		}
 		if stream != nil {
 			opts = append(opts, grpc.WithChainStreamInterceptor(stream))
@@ -134,11 +139,31 @@ func (g *Guard) shown() shown {
 // retryExpired makes a call once more if the server found the certificate of this connection expired and there is a
 // newer one. The refusal came before the handler, so nothing has happened yet.
 func (cl *client) retryExpired(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	err := invoke(ctx, method, req, reply, cc, opts...)
+	err := cl.call(ctx, method, req, reply, cc, invoke, opts...)
 	if err == nil || !refusedFor(err, peerCertificateExpired, method) || !cl.closeExpired() {
 		return err
 	}
-	return invoke(ctx, method, req, reply, cc, opts...)
+	return cl.call(ctx, method, req, reply, cc, invoke, opts...)
+}
+
+// call takes the user along, and has the features do their part. It is one interceptor with retryExpired, because gRPC allocates for
+// each.
+func (cl *client) call(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if cl.ownDomain {
+		ctx = withUser(ctx)
+	} else if err := withoutUser(ctx); err != nil {
+		return err
+	}
+	if len(cl.unary) == 0 {
+		return invoke(ctx, method, req, reply, cc, opts...)
+	}
+	for _, inner := range slices.Backward(cl.unary[1:]) {
+		next := invoke
+		invoke = func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, opts ...grpc.CallOption) error {
+			return inner(ctx, method, req, reply, cc, next, opts...)
+		}
+	}
+	return cl.unary[0](ctx, method, req, reply, cc, invoke, opts...)
 }
 
 // closeExpired closes the client's connections on which a certificate was shown that has expired, if there is a newer one.

@@ -47,10 +47,6 @@ func withUser(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, tokenKey, "Bearer "+token)
 }
 
-func passUser(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	return invoke(withUser(ctx), method, req, reply, cc, opts...)
-}
-
 func passUserStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	return open(withUser(ctx), desc, cc, method, opts...)
 }
@@ -76,13 +72,6 @@ func withoutUser(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func keepUser(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	if err := withoutUser(ctx); err != nil {
-		return err
-	}
-	return invoke(ctx, method, req, reply, cc, opts...)
 }
 
 func keepUserStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
