@@ -39,7 +39,7 @@ func TestAStoredAnswerIsReturnedByteForByteAndNobodyIsReached(t *testing.T) {
 			return stored, feature.Good, "", nil
 		}
 		var trailer metadata.MD
-		got := &exact.Captured{Message: &ledgerv1.OpenAccountResponse{}}
+		got := &exact.Captured{}
 		must(t, m.dial(clerk).Invoke(timeout(t), method, &ledgerv1.OpenAccountRequest{}, got, grpc.ForceCodecV2(exact.Codec()), grpc.Trailer(&trailer)))
 		if string(got.Bytes) != string(stored) {
 			t.Errorf("%s: got %x, want %x", method, got.Bytes, stored)

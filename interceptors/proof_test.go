@@ -198,7 +198,7 @@ func TestTheReceiptIsOverTheBytesOfTheAnswer(t *testing.T) {
 				want, err := proto.Marshal(c.answer.(proto.Message))
 				must(t, err)
 				var trailer metadata.MD
-				got := &exact.Captured{Message: &ledgerv1.OpenAccountResponse{}}
+				got := &exact.Captured{}
 				must(t, m.dial(clerk).Invoke(timeout(t), method, &ledgerv1.OpenAccountRequest{}, got, append(c.opts, grpc.ForceCodecV2(exact.Codec()), grpc.Trailer(&trailer))...))
 				if !bytes.Equal(got.Bytes, want) {
 					t.Errorf("got %x, want %x", got.Bytes, want)

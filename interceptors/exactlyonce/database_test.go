@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -117,7 +116,9 @@ func (r *relay) pass(client net.Conn) {
 		_ = client.Close()
 		return
 	}
+	answered := make(chan struct{}) // closed when an answer came that could not be passed on, or no more comes
 	go func() {
+		defer close(answered)
 		_, _ = io.Copy(client, server)
 		_ = client.Close()
 	}()
@@ -140,7 +141,7 @@ func (r *relay) pass(client net.Conn) {
 			return
 		}
 		if r.silent.Load() && bytes.Contains(buf[:n], []byte("commit")) {
-			time.Sleep(50 * time.Millisecond) // the server commits before it sees the connection end
+			<-answered // the server has committed by then
 			return
 		}
 	}

@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"example.com/rolecall/interceptors/internal/jws"
 	"example.com/rolecall/interceptors/internal/wire"
@@ -130,7 +129,7 @@ func (d *draft) sign(t testing.TB) string {
 // send makes a call with the exact bytes, and the metadata given as for metadata.Pairs.
 func send(ctx context.Context, conn grpc.ClientConnInterface, method string, body []byte, pairs ...string) (receipt string, err error) {
 	var trailer metadata.MD
-	answer := &wire.Captured{Message: &emptypb.Empty{}}
+	answer := &wire.Captured{}
 	err = conn.Invoke(metadata.AppendToOutgoingContext(ctx, pairs...), method, &wire.Raw{Bytes: body}, answer, grpc.ForceCodecV2(wire.Codec()), grpc.Trailer(&trailer))
 	if values := trailer.Get("rolecall-receipt"); len(values) == 1 {
 		receipt = values[0]

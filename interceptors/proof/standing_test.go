@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/dynamicpb"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"example.com/rolecall/interceptors/internal/wire"
 )
@@ -33,11 +32,11 @@ func TestAStreamEndsWithTheCertificateOfWhoSignedItsRequest(t *testing.T) {
 	select {
 	case <-reached:
 	case <-stream.Context().Done():
-		t.Fatal(stream.RecvMsg(&wire.Captured{Message: &emptypb.Empty{}}))
+		t.Fatal(stream.RecvMsg(&wire.Captured{}))
 	}
 	defer close(proceed)
 	// The feature's clock alone: for the guard the relay's certificate is as good as before.
 	m.clock.forward(30 * 24 * time.Hour)
-	refused(t, stream.RecvMsg(&wire.Captured{Message: &emptypb.Empty{}}), codes.Unauthenticated, "PROOF_SIGNER_UNKNOWN")
+	refused(t, stream.RecvMsg(&wire.Captured{}), codes.Unauthenticated, "PROOF_SIGNER_UNKNOWN")
 	m.audit.find(t, map[string]any{"event": "stream", "reason": "PROOF_SIGNER_UNKNOWN", "signer": m.ca.ID(payer).String(), "workload": m.ca.ID(relay).String()})
 }

@@ -4,9 +4,6 @@ import (
 	"database/sql"
 	"fmt"
 	"strings"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // besideConns is how many connections Beside holds at most.
@@ -19,16 +16,10 @@ func Beside(service, url string) (*sql.DB, error) {
 	if !isPostgres(url) {
 		return nil, nil
 	}
-	cfg, err := pgx.ParseConfig(url) // its errors leave the password out
+	db, err := postgresPool(url, service, besideConns)
 	if err != nil {
 		return nil, fmt.Errorf("open database of %s: %w", service, err)
 	}
-	cfg.RuntimeParams["search_path"] = service
-	cfg.RuntimeParams["application_name"] = "rolecall " + service
-	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(maxTransaction.Milliseconds())
-	db := stdlib.OpenDB(*cfg)
-	db.SetMaxOpenConns(besideConns)
-	db.SetMaxIdleConns(besideConns)
 	return db, nil
 }
 

@@ -19,6 +19,18 @@ const postgresConns = 16
 
 // openPostgres opens a schema of its own for the service, so that one database serves the whole mesh.
 func openPostgres(ctx context.Context, url, schema string) (*DB, error) {
+	db, err := postgresPool(url, schema, postgresConns)
+	if err != nil {
+		return nil, err
+	}
+	if err := makeSchema(ctx, db, schema); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &DB{read: db, write: db, postgres: true}, nil
+}
+
+// postgresPool returns at most so many connections to a schema. It connects when it is first used.
+func postgresPool(url, schema string, conns int) (*sql.DB, error) {
 	cfg, err := pgx.ParseConfig(url) // its errors leave the password out
 	if err != nil {
 		return nil, err
@@ -30,13 +42,10 @@ func openPostgres(ctx context.Context, url, schema string) (*DB, error) {
 	// A process that hangs inside a transaction would keep its row locks for ever.
 	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(maxTransaction.Milliseconds())
 	db := stdlib.OpenDB(*cfg)
-	db.SetMaxOpenConns(postgresConns)
-	db.SetMaxIdleConns(postgresConns)
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	if err := makeSchema(ctx, db, schema); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return &DB{read: db, write: db, postgres: true}, nil
+	return db, nil
 }
 
 // makeSchema makes the schema, and in it the collation "binary" that SQLite has built in: names are ordered by their

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -85,7 +84,7 @@ func TestAHashEndsWithWhoeverWaitsForIt(t *testing.T) {
 
 func TestAnEntryThatCannotBeEvaluatedIsWarnedOfOnce(t *testing.T) {
 	t.Parallel()
-	var log bytes.Buffer
+	var log lockedBuffer
 	a := startAgent(t, func(c *Config, _ *testSigner) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
 	a.sums.hash = func(context.Context, *os.File) (string, error) { return "", os.ErrPermission }
 	selector, err := ParseSelector("unix:sha256:" + strings.Repeat("0", 64))
@@ -106,7 +105,7 @@ func TestAnEntryThatCannotBeEvaluatedIsWarnedOfOnce(t *testing.T) {
 			}
 		}
 		if got := strings.Count(log.String(), "level=WARN"); got != want || !strings.Contains(log.String(), "/service/ledger") {
-			t.Errorf("%d warnings, want %d that name the entry: %s", got, want, &log)
+			t.Errorf("%d warnings, want %d that name the entry: %s", got, want, log.String())
 		}
 	}
 }

@@ -15,14 +15,8 @@ import (
 	"example.com/rolecall/interceptors/proof"
 )
 
-const (
-	// firstWait and longestWait bound the waits before a signed payment is passed on once more: 100 ms, and then twice as long
-	// each.
-	firstWait, longestWait = 100 * time.Millisecond, 1600 * time.Millisecond
-	// keyWait comes before a payment is passed on once more whose signer's key ledger has not found. It is longer than ledger
-	// goes by what the keys service did not know (1 s).
-	keyWait = 1200 * time.Millisecond
-)
+// firstWait and longestWait bound the waits before a signed payment is passed on once more: 100 ms, and then twice as long each.
+const firstWait, longestWait = 100 * time.Millisecond, 1600 * time.Millisecond
 
 // passOn is the attempt with a signed payment: see forward.
 func (s *Service) passOn(signed *rolecallv1.SignedRequest, longest time.Duration) attempt {
@@ -43,14 +37,9 @@ func (s *Service) passOn(signed *rolecallv1.SignedRequest, longest time.Duration
 // long as ctx lasts and after waits of at most longest; with zero it does so once. More than once does no harm: a proof that
 // ledger has burned meanwhile is refused, and then it is asked what came of the payment.
 func (s *Service) forward(ctx context.Context, signed *rolecallv1.SignedRequest, longest time.Duration) (*rolecallv1.SignedResponse, error) {
-	for next := firstWait; ; {
+	for next := firstWait; ; next *= 2 {
 		answer, err := proof.Forward(ctx, s.ledgerConn, signed)
 		wait := min(next, longest)
-		if missesKey(err) {
-			wait = min(keyWait, longest)
-		} else {
-			next *= 2
-		}
 		if end, ok := ctx.Deadline(); err == nil || wait == 0 || !undecided(err) || ok && time.Until(end) <= wait {
 			return answer, err
 		}

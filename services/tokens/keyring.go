@@ -78,7 +78,7 @@ func (k *keyring) tend(ctx context.Context) {
 		// Also for what changes without a word: the own certificate, and keys that end.
 		before := k.last()
 		if now, err := k.signed(ctx, 0); err == nil && now != before {
-			k.tables.changed.ring()
+			k.tables.changed.Ring()
 		}
 	}
 }
@@ -168,7 +168,7 @@ func (k *keyring) present() ownKey {
 
 // publish stores a public key, the last maxKeys of which are kept.
 func (t tables) publish(ctx context.Context, kid string, jwk json.RawMessage, ends time.Time) error {
-	defer t.changed.ring()
+	defer t.changed.Ring()
 	return t.db.Write(ctx, func(tx *store.Tx) error {
 		if _, err := tx.Exec("UPDATE state SET key_version = key_version + 1"); err != nil {
 			return err

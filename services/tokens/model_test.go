@@ -12,6 +12,7 @@ import (
 
 	"example.com/rolecall/internal/store"
 	"example.com/rolecall/internal/store/storetest"
+	"example.com/rolecall/internal/watch"
 )
 
 // openTables opens an empty database with the production rules.
@@ -34,7 +35,7 @@ func openTables(t *testing.T, url string) tables {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tables{db: db, config: config, changed: newBell(), owed: newBell()}
+	return tables{db: db, config: config, changed: watch.NewBell(), owed: watch.NewBell()}
 }
 
 // The model has two clients of one session, as two windows of one program that share its file, a thief who has copied the

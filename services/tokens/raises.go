@@ -105,7 +105,7 @@ func (s *Service) deliverAll(ctx context.Context) {
 	retry := time.NewTicker(raiseRetry)
 	defer retry.Stop()
 	for failing := false; ; {
-		owed := s.tables.owed.next()
+		owed := s.tables.owed.Next()
 		debts, err := s.tables.debts(ctx, 100)
 		for _, d := range debts {
 			if failed := s.deliver(ctx, d); failed != nil {

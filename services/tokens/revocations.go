@@ -71,7 +71,7 @@ func (t tables) raised(ctx context.Context, username string, generation int64, n
 	if errors.Is(err, errKnown) {
 		return nil
 	}
-	t.changed.ring()
+	t.changed.Ring()
 	return err
 }
 
@@ -99,7 +99,7 @@ func (t tables) begin(ctx context.Context) error {
 
 // leave begins a new epoch, unless another process has done so already.
 func (t tables) leave(ctx context.Context, epoch string) error {
-	defer t.changed.ring()
+	defer t.changed.Ring()
 	return t.db.Write(ctx, func(tx *store.Tx) error {
 		_, err := tx.Exec("UPDATE state SET epoch = $1 WHERE epoch = $2", rand.Text(), epoch)
 		return err

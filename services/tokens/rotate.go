@@ -104,8 +104,8 @@ func (t tables) rotateAt(ctx context.Context, token refresh, now, use time.Time)
 	case err != nil:
 		return held{}, refresh{}, err
 	case h.standing == stolen:
-		t.changed.ring()
-		t.owed.ring()
+		t.changed.Ring()
+		t.owed.Ring()
 	case h.standing == graced:
 		if successor, err = token.open(h.successor); err != nil {
 			return held{}, refresh{}, err

@@ -20,6 +20,7 @@ import (
 	tokensv1 "example.com/rolecall/gen/tokens/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/internal/node"
+	"example.com/rolecall/internal/watch"
 )
 
 //go:embed migrations/*.sql
@@ -58,7 +59,7 @@ func New(config Config) func(ctx context.Context, n *node.Node) error {
 		if err != nil {
 			return err
 		}
-		tables := tables{db: db, config: config, changed: newBell(), owed: newBell()}
+		tables := tables{db: db, config: config, changed: watch.NewBell(), owed: watch.NewBell()}
 		s := &Service{
 			id: n.ID, config: config, tables: tables, users: usersv1.NewUsersServiceClient(users),
 			keys:     &keyring{tables: tables, config: config, svid: n.SVID, log: n.Log, now: config.Now},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.com/rolecall/internal/store"
+	"example.com/rolecall/internal/watch"
 )
 
 // session is a row: a family of refresh tokens.
@@ -35,7 +36,7 @@ type tables struct {
 	db     *store.DB
 	config Config
 	// changed is rung after each revocation and change of keys, owed after each raise that users is to be told of.
-	changed, owed *bell
+	changed, owed *watch.Bell
 }
 
 const sessionColumns = "s.session, s.username, s.client_id, s.role_subset, s.generation, s.auth_us, s.idle_ends_us, s.ends_us, s.revoked_us, s.current_token"
@@ -93,7 +94,7 @@ func (t tables) add(ctx context.Context, s session, first refresh, now time.Time
 		}})
 	})
 	if ended > 0 {
-		t.changed.ring()
+		t.changed.Ring()
 	}
 	return s, err
 }
@@ -137,14 +138,14 @@ func (t tables) revokeSessions(tx *store.Tx, ids []string, now time.Time) error 
 
 // revokeSession ends one session.
 func (t tables) revokeSession(ctx context.Context, id string, now time.Time) error {
-	defer t.changed.ring()
+	defer t.changed.Ring()
 	return t.db.Write(ctx, func(tx *store.Tx) error { return t.revokeSessions(tx, []string{id}, now) })
 }
 
 // revokeUser ends all sessions of a user, and has users raise the generation.
 func (t tables) revokeUser(ctx context.Context, username string, now time.Time) error {
-	defer t.changed.ring()
-	defer t.owed.ring()
+	defer t.changed.Ring()
+	defer t.owed.Ring()
 	return t.db.Write(ctx, func(tx *store.Tx) error { return t.endAll(tx, username, now) })
 }
 

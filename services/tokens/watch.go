@@ -2,10 +2,7 @@ package tokens
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -14,22 +11,17 @@ import (
 
 	tokensv1 "example.com/rolecall/gen/tokens/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/internal/watch"
 )
 
 const (
 	// watchBatch is how many revocations a stream reads at once: the most it holds in memory.
 	watchBatch = 200
-	// watchStall is how long one message may wait for a reader.
-	watchStall = 30 * time.Second
 	// leaveInterval is how often callers who know more than the database have all streams begin anew, at most.
 	leaveInterval = 10 * time.Minute
 )
 
-var (
-	errStopping = status.Error(codes.Unavailable, "the server is stopping: watch again, after the last sequence number")
-	errNewEpoch = status.Error(codes.Unavailable, "the database was put back from a copy: watch again, from the start")
-	errStalled  = status.Error(codes.Aborted, "nobody reads the stream: watch again, after the last sequence number")
-)
+var errNewEpoch = status.Error(codes.Unavailable, "the database was put back from a copy: watch again, from the start")
 
 // WatchRevocations sends the keys and what is revoked, says that this was all, and goes on with each change as it happens. It
 // keeps nothing for a reader who is slow, who gets it from the database when the time has come, and gives up on one who does
@@ -43,7 +35,7 @@ func (s *Service) WatchRevocations(req *tokensv1.WatchRevocationsRequest, stream
 	if err != nil {
 		return s.status(ctx, "watch revocations", err)
 	}
-	w := &watch{service: s, stream: stream, epoch: now.epoch}
+	w := &watching{service: s, stream: stream, epoch: now.epoch}
 	if req.GetEpoch() == now.epoch {
 		if req.GetAfterSequence() > now.sequence {
 			// The caller knows of revocations that this database does not: it is an older copy.
@@ -59,51 +51,27 @@ func (s *Service) WatchRevocations(req *tokensv1.WatchRevocationsRequest, stream
 		}
 		w.sequence = req.GetAfterSequence()
 	}
-	ended, panicked := make(chan error, 1), make(chan string, 1)
-	// A Send that waits for a reader is freed by the end of the handler alone, so it is not the handler that sends.
-	go func() {
-		defer func() {
-			if p := recover(); p != nil {
-				panicked <- fmt.Sprintf("%v, while sending: %s", p, debug.Stack())
-			}
-		}()
-		ended <- w.run(ctx)
-	}()
-	look := time.NewTicker(watchStall / 10)
-	defer look.Stop()
-	for {
-		select {
-		case err := <-ended:
-			return err
-		case p := <-panicked:
-			panic(p) // here the guard recovers
-		case <-look.C:
-			if since := w.sending.Load(); since != 0 && time.Since(time.Unix(0, since)) > watchStall {
-				return errStalled
-			}
-		case <-s.stopping:
-			return errStopping
-		case <-ctx.Done():
-			return status.FromContextError(ctx.Err()).Err()
-		}
-	}
+	return watch.Run(ctx, s.stopping, func(sending *watch.Sending) error {
+		w.sending = sending
+		return w.run(ctx)
+	})
 }
 
-// watch is one stream.
-type watch struct {
+// watching is one stream.
+type watching struct {
 	service  *Service
 	stream   grpc.ServerStreamingServer[tokensv1.WatchRevocationsResponse]
 	epoch    string
 	sequence int64                // of the last revocation that was sent
 	keys     *tokensv1.SignedKeys // as they were sent
-	sending  atomic.Int64         // since when a message waits; nanoseconds since 1970, 0 for none
+	sending  *watch.Sending
 }
 
-func (w *watch) run(ctx context.Context) error {
+func (w *watching) run(ctx context.Context) error {
 	alive := time.NewTicker(w.service.config.Heartbeat)
 	defer alive.Stop()
 	for complete := false; ; {
-		changed := w.service.tables.changed.next() // taken before reading: what comes after the read closes it
+		changed := w.service.tables.changed.Next() // taken before reading: what comes after the read closes it
 		now, err := w.service.tables.position(ctx)
 		if err != nil {
 			return w.service.status(ctx, "watch revocations", err)
@@ -140,15 +108,13 @@ func (w *watch) run(ctx context.Context) error {
 }
 
 // send sends a message that is no revocation, or the one whose number sequence is.
-func (w *watch) send(m *tokensv1.WatchRevocationsResponse) error {
+func (w *watching) send(m *tokensv1.WatchRevocationsResponse) error {
 	m.Epoch, m.Sequence = w.epoch, w.sequence
-	w.sending.Store(time.Now().UnixNano())
-	defer w.sending.Store(0)
-	return w.stream.Send(m)
+	return w.sending.Do(func() error { return w.stream.Send(m) })
 }
 
 // sendKeys sends the keys if they are not those that were sent.
-func (w *watch) sendKeys(ctx context.Context, version int64) error {
+func (w *watching) sendKeys(ctx context.Context, version int64) error {
 	keys, err := w.service.keys.signed(ctx, version)
 	if err != nil {
 		return w.service.status(ctx, "sign the keys", err)
@@ -160,7 +126,7 @@ func (w *watch) sendKeys(ctx context.Context, version int64) error {
 	return w.send(&tokensv1.WatchRevocationsResponse{Change: &tokensv1.WatchRevocationsResponse_Keys{Keys: keys}})
 }
 
-func (w *watch) sendRevoked(ctx context.Context) error {
+func (w *watching) sendRevoked(ctx context.Context) error {
 	for {
 		found, err := w.service.tables.revokedAfter(ctx, w.sequence, w.service.now(), watchBatch)
 		if err != nil {

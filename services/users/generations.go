@@ -59,7 +59,7 @@ func (t users) leave(ctx context.Context, epoch string) error {
 		_, err := tx.Exec("UPDATE raises SET epoch = $1 WHERE epoch = $2", rand.Text(), epoch)
 		return err
 	})
-	t.raised.ring()
+	t.raised.Ring()
 	return err
 }
 

@@ -26,6 +26,7 @@ import (
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/page"
 	"example.com/rolecall/internal/store"
+	"example.com/rolecall/internal/watch"
 )
 
 //go:embed migrations/*.sql
@@ -111,7 +112,7 @@ func New(config Config) func(ctx context.Context, n *node.Node) error {
 			return fmt.Errorf("make metrics: %w", err)
 		}
 		s := &Service{
-			users: users{db, newBell()}, cost: config.Cost, attempts: newAttempts(), began: config.Now(), beat: config.Heartbeat,
+			users: users{db, watch.NewBell()}, cost: config.Cost, attempts: newAttempts(), began: config.Now(), beat: config.Heartbeat,
 			hashing: newGate(config.HashRuns, config.HashWaiting, config.HashWait, func() { hashes.Add(context.Background(), 1) }),
 			domain:  n.ID.TrustDomain(), stopping: n.Stopping(), log: n.Log, now: config.Now,
 		}

@@ -11,6 +11,7 @@ import (
 
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/internal/store"
+	"example.com/rolecall/internal/watch"
 )
 
 var (
@@ -57,7 +58,7 @@ func (u user) mayLogIn() bool { return !u.disabled && u.generation < maxGenerati
 // users are the tables.
 type users struct {
 	db     *store.DB
-	raised *bell // rung after each raise
+	raised *watch.Bell // rung after each raise
 }
 
 const columns = "username, display_name, email, disabled, created_us, updated_us, roles, attributes, generation, session_generation, raised_sequence, raised_us"
@@ -153,7 +154,7 @@ func (t users) change(ctx context.Context, username string, f func(tx *store.Tx,
 		return err
 	})
 	if ends != nothing { // also after an error: it may have been committed all the same
-		t.raised.ring()
+		t.raised.Ring()
 	}
 	return u, err
 }

@@ -2,8 +2,6 @@ package users
 
 import (
 	"context"
-	"fmt"
-	"runtime/debug"
 	"time"
 
 	"google.golang.org/grpc"
@@ -12,6 +10,7 @@ import (
 
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/internal/watch"
 )
 
 const (
@@ -21,10 +20,7 @@ const (
 	watchBack = time.Hour
 )
 
-var (
-	errStopping = status.Error(codes.Unavailable, "the server is stopping: watch again, after the last sequence number")
-	errNewEpoch = status.Error(codes.Unavailable, "the database was put back from a copy: watch again, from the start")
-)
+var errNewEpoch = status.Error(codes.Unavailable, "the database was put back from a copy: watch again, from the start")
 
 // WatchTokenGenerations sends what was raised, then the marker, then each raise as it happens. Of several raises of one
 // user between two messages only the last is told. It ends with UNAVAILABLE when the server stops.
@@ -37,7 +33,7 @@ func (s *Service) WatchTokenGenerations(req *usersv1.WatchTokenGenerationsReques
 	if err != nil {
 		return s.status(ctx, "watch generations", err)
 	}
-	w := watch{service: s, stream: stream, at: position{epoch: now.epoch}, since: s.now().Add(-watchBack)}
+	w := watching{service: s, stream: stream, at: position{epoch: now.epoch}, since: s.now().Add(-watchBack)}
 	if req.GetEpoch() == now.epoch && req.GetAfterSequence() > 0 {
 		if req.GetAfterSequence() > now.sequence {
 			// The caller knows of raises that this database does not: it is an older copy.
@@ -48,42 +44,27 @@ func (s *Service) WatchTokenGenerations(req *usersv1.WatchTokenGenerationsReques
 		}
 		w.at.sequence, w.since = req.GetAfterSequence(), time.UnixMicro(0)
 	}
-	ended, panicked := make(chan error, 1), make(chan string, 1)
-	// A Send that waits for a reader is freed by the end of the handler alone, so it is not the handler that sends.
-	go func() {
-		defer func() {
-			if p := recover(); p != nil {
-				panicked <- fmt.Sprintf("%v, while sending: %s", p, debug.Stack())
-			}
-		}()
-		ended <- w.run(ctx)
-	}()
-	select {
-	case err := <-ended:
-		return err
-	case p := <-panicked:
-		panic(p) // here the guard recovers
-	case <-s.stopping:
-		return errStopping
-	case <-ctx.Done():
-		return status.FromContextError(ctx.Err()).Err()
-	}
+	return watch.Run(ctx, s.stopping, func(sending *watch.Sending) error {
+		w.sending = sending
+		return w.run(ctx)
+	})
 }
 
-// watch is one stream.
-type watch struct {
+// watching is one stream.
+type watching struct {
 	service *Service
 	stream  grpc.ServerStreamingServer[usersv1.WatchTokenGenerationsResponse]
+	sending *watch.Sending
 	at      position // of the last message
 	since   time.Time
 }
 
-func (w *watch) run(ctx context.Context) error {
+func (w *watching) run(ctx context.Context) error {
 	alive := time.NewTicker(w.service.beat)
 	defer alive.Stop()
 	marked := false
 	for {
-		changed := w.service.users.raised.next() // taken before reading: what comes after the read closes it
+		changed := w.service.users.raised.Next() // taken before reading: what comes after the read closes it
 		now, err := w.service.users.position(ctx)
 		if err != nil {
 			return w.service.status(ctx, "watch generations", err)
@@ -113,11 +94,16 @@ func (w *watch) run(ctx context.Context) error {
 }
 
 // mark says that everything up to here has been sent.
-func (w *watch) mark() error {
-	return w.stream.Send(&usersv1.WatchTokenGenerationsResponse{Epoch: w.at.epoch, Sequence: w.at.sequence})
+func (w *watching) mark() error {
+	return w.send(&usersv1.WatchTokenGenerationsResponse{Sequence: w.at.sequence})
 }
 
-func (w *watch) sendRaised(ctx context.Context) error {
+func (w *watching) send(m *usersv1.WatchTokenGenerationsResponse) error {
+	m.Epoch = w.at.epoch
+	return w.sending.Do(func() error { return w.stream.Send(m) })
+}
+
+func (w *watching) sendRaised(ctx context.Context) error {
 	for {
 		found, err := w.service.users.raisedAfter(ctx, w.at.sequence, w.since, watchBatch)
 		if err != nil {
@@ -125,8 +111,8 @@ func (w *watch) sendRaised(ctx context.Context) error {
 		}
 		for _, u := range found {
 			w.at.sequence = u.raisedSequence
-			if err := w.stream.Send(&usersv1.WatchTokenGenerationsResponse{
-				Epoch: w.at.epoch, Sequence: u.raisedSequence, Username: u.username, Generation: u.generation,
+			if err := w.send(&usersv1.WatchTokenGenerationsResponse{
+				Sequence: u.raisedSequence, Username: u.username, Generation: u.generation,
 			}); err != nil {
 				return err
 			}

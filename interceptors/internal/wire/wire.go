@@ -10,11 +10,8 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// Captured is decoded like Message, and remembers what it was decoded from. Without a Message it only remembers.
-type Captured struct {
-	Message any
-	Bytes   []byte
-}
+// Captured is a message that is not decoded: see Decode.
+type Captured struct{ Bytes []byte }
 
 // Raw is a message that is encoded already.
 type Raw struct{ Bytes []byte }
@@ -37,15 +34,11 @@ func (c codec) Marshal(message any) (mem.BufferSlice, error) {
 
 // Unmarshal implements encoding.CodecV2.
 func (c codec) Unmarshal(data mem.BufferSlice, message any) error {
-	m, ok := message.(*Captured)
-	if !ok {
-		return c.CodecV2.Unmarshal(data, message)
-	}
-	m.Bytes = data.Materialize()
-	if m.Message == nil {
+	if m, ok := message.(*Captured); ok {
+		m.Bytes = data.Materialize()
 		return nil
 	}
-	return c.CodecV2.Unmarshal(mem.BufferSlice{mem.SliceBuffer(m.Bytes)}, m.Message)
+	return c.CodecV2.Unmarshal(data, message)
 }
 
 // Decode decodes bytes that were captured, into whatever the codec takes.

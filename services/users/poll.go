@@ -3,32 +3,8 @@ package users
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 )
-
-// bell wakes streams when there is something new in the database. It passes nothing on: a stream reads for itself, so it
-// misses nothing and needs no buffer. Safe for concurrent use.
-type bell struct {
-	mu   sync.Mutex
-	rung chan struct{}
-}
-
-func newBell() *bell { return &bell{rung: make(chan struct{})} }
-
-// next returns a channel that is closed at the next ring.
-func (b *bell) next() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.rung
-}
-
-func (b *bell) ring() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	close(b.rung)
-	b.rung = make(chan struct{})
-}
 
 // poll looks for what other replicas raised, and rings, until ctx ends.
 func (t users) poll(ctx context.Context, every time.Duration, log *slog.Logger) {
@@ -52,7 +28,7 @@ func (t users) poll(ctx context.Context, every time.Duration, log *slog.Logger) 
 		failing = false
 		if now != last {
 			last = now
-			t.raised.ring()
+			t.raised.Ring()
 		}
 	}
 }

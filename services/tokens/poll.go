@@ -3,32 +3,8 @@ package tokens
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 )
-
-// bell wakes whoever waits for something new in the database. It passes nothing on: who is woken reads for itself, so it
-// misses nothing and needs no buffer. Safe for concurrent use.
-type bell struct {
-	mu   sync.Mutex
-	rung chan struct{}
-}
-
-func newBell() *bell { return &bell{rung: make(chan struct{})} }
-
-// next returns a channel that is closed at the next ring.
-func (b *bell) next() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.rung
-}
-
-func (b *bell) ring() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	close(b.rung)
-	b.rung = make(chan struct{})
-}
 
 // poll looks for what other replicas revoked, and for their keys, and rings, until ctx ends: one row, however many streams
 // there are.
@@ -53,7 +29,7 @@ func (t tables) poll(ctx context.Context, log *slog.Logger) {
 		failing = false
 		if now != last {
 			last = now
-			t.changed.ring()
+			t.changed.Ring()
 		}
 	}
 }
