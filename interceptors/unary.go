@@ -32,26 +32,34 @@ func (s *Server) guardUnary(m *method, next grpc.MethodHandler) grpc.MethodHandl
 	}
 }
 
-// readBody reads the request, decides about it and decodes it.
-func (c *call) readBody(request any) error {
-	var captured wire.Captured // of which a proof is
-	into := request
+// readBody reads the request and decides about it. What takes effect once is counted when its handler is reached.
+func (c *call) readBody(request any) (err error) {
 	if c.method.rule.Conditions.Proof {
-		into = &captured
+		err = c.readSigned(request)
+	} else if err = c.receive(request); err == nil {
+		err = c.admitBody(nil)
 	}
-	if err := c.receive(into); err != nil {
+	if err == nil && !c.method.rule.Conditions.ExactlyOnce {
+		c.admitted()
+	}
+	return err
+}
+
+// readSigned reads a request with a proof, which is of its bytes: they are decoded once that was verified.
+func (c *call) readSigned(request any) error {
+	var captured wire.Captured
+	if err := c.receive(&captured); err != nil {
 		return err
 	}
-	if r, detail := c.admitMessage(captured.Bytes); r != allowed {
+	if err := c.admitBody(captured.Bytes); err != nil {
+		return err
+	}
+	return decode(captured.Bytes, request)
+}
+
+func (c *call) admitBody(body []byte) error {
+	if r, detail := c.admitMessage(body); r != allowed {
 		return c.refuseWith(r, "call", detail)
-	}
-	if c.method.rule.Conditions.Proof {
-		if err := decode(captured.Bytes, request); err != nil {
-			return err
-		}
-	}
-	if !c.method.rule.Conditions.ExactlyOnce {
-		c.admitted()
 	}
 	return nil
 }

@@ -57,12 +57,14 @@ func Resume[Req, Resp proto.Message](r *Requests, method string, f func(ctx cont
 	r.sagas[method] = saga
 }
 
-// takeOver looks for sagas that nobody runs, until ctx ends, and runs them.
+// takeOver looks for sagas that nobody runs, until ctx ends, and runs them. Where there may be more than it had places for, it
+// looks again as soon as a place is free.
 func (r *Requests) takeOver(ctx context.Context) {
 	tick := time.NewTicker(min(max(r.config.Lease/10, 10*time.Millisecond), time.Second))
 	defer tick.Stop()
+	freed := make(chan struct{}, 1)
 	for {
-		left, err := r.left(ctx)
+		left, more, err := r.left(ctx)
 		if err != nil && ctx.Err() == nil {
 			r.log.LogAttrs(ctx, slog.LevelWarn, "sagas that were left behind could not be read", slog.Any("error", err))
 		}
@@ -70,34 +72,45 @@ func (r *Requests) takeOver(ctx context.Context) {
 			saga := r.sagas[row.Method]
 			saga.free.Add(-1)
 			r.work.Go(func() {
-				defer saga.free.Add(1)
+				defer func() {
+					saga.free.Add(1)
+					select {
+					case freed <- struct{}{}:
+					default:
+					}
+				}()
 				r.resume(ctx, saga, row)
 			})
 		}
+		again := freed
+		if !more {
+			again = nil
+		}
 		select {
 		case <-tick.C:
+		case <-again:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// left takes sagas whose lease has ended: from the transaction's commit on they are this process's.
-func (r *Requests) left(ctx context.Context) (taken []row, err error) {
+// left takes sagas whose lease has ended: from the transaction's commit on they are this process's. more says that there may be others.
+func (r *Requests) left(ctx context.Context) (taken []row, more bool, err error) {
 	err = r.write(ctx, func(ctx context.Context, t *transaction) error {
-		taken = nil
+		taken, more = nil, false
 		var now int64
 		if err := t.tx.QueryRowContext(ctx, "SELECT "+t.clock()).Scan(&now); err != nil {
 			return err
 		}
 		for method, saga := range r.sagas {
-			if most := saga.free.Load(); most > 0 {
-				found, err := t.abandoned(ctx, method, now, most)
-				if err != nil {
-					return err
-				}
-				taken = append(taken, found...)
+			most := saga.free.Load()
+			found, err := t.abandoned(ctx, method, now, most)
+			if err != nil {
+				return err
 			}
+			taken = append(taken, found...)
+			more = more || int64(len(found)) == most
 		}
 		for i := range taken {
 			taken[i].fence++
@@ -109,9 +122,9 @@ func (r *Requests) left(ctx context.Context) (taken []row, err error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return taken, nil
+	return taken, more, nil
 }
 
 // abandoned reads sagas of a method, and locks them.

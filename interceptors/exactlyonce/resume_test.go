@@ -60,6 +60,25 @@ func TestSagasThatHangLeaveTheirPlacesToOthers(t *testing.T) {
 	eventually(t, "the ninth saga is resumed", good.Load)
 }
 
+func TestManySagasWaitForPlacesAndNotForTheNextLook(t *testing.T) {
+	t.Parallel()
+	k := newKit(t, storetest.SQLite(t))
+	k.createEffects(t)
+	crashed(t, k, make([]string, 200)...) // at one look a second, eight each, 25 s
+	k.exec(t, "UPDATE rolecall_requests SET lease_us = 1")
+	began := time.Now()
+	var good atomic.Int64
+	k.start(t, func(c *exactlyonce.Config) { c.Lease = 10 * time.Minute }, resume(func(ctx context.Context, _ *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) {
+		m, err := finish(ctx)
+		if err == nil {
+			good.Add(1)
+		}
+		return m, err
+	}))
+	eventually(t, "all are resumed", func() bool { return good.Load() == 200 })
+	t.Logf("200 sagas in %v", time.Since(began).Round(time.Millisecond))
+}
+
 func TestSagasThatHangTakeNoPlaceFromOtherMethods(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, k *kit) {

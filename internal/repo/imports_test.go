@@ -25,7 +25,7 @@ var importRules = []rule{
 	{"internal", []string{"gen", "interceptors", "pki", "services", "internal"}},
 	{"internal/jwk", nil},
 	{"internal/store", []string{"interceptors"}}, // exactlyonce, which runs handlers in its transactions
-	{"internal/watch", nil},
+	{"internal/watch", []string{"internal/store"}},
 	{"internal/node", []string{"gen", "interceptors", "internal/store"}},
 	{"internal/node/nodetest", []string{"gen", "interceptors", "internal/node", "internal/store", "rolecalltest"}},
 	{"internal/repo", nil},

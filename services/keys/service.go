@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -27,6 +26,7 @@ import (
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/store"
+	"example.com/rolecall/internal/watch"
 )
 
 //go:embed migrations/*.sql
@@ -41,7 +41,6 @@ type Service struct {
 	config    Config
 	stopping  <-chan struct{}
 	log       *slog.Logger
-	left      atomic.Int64 // when a caller last had an epoch left; nanoseconds since 1970, 0 for never
 }
 
 // Setup registers the service on a node. With the peer tokens it also hands on the keys of that.
@@ -61,7 +60,7 @@ func New(config Config) func(ctx context.Context, n *node.Node) error {
 		s := &Service{
 			directory: newDirectory(db, config), watchers: newWatchers(config.Watchers), config: config, stopping: n.Stopping(), log: n.Log,
 		}
-		if err := s.directory.begin(ctx); err != nil {
+		if err := s.directory.epochs.Begin(ctx); err != nil {
 			return fmt.Errorf("begin an epoch: %w", err)
 		}
 		if err := s.directory.prune(ctx); err != nil {
@@ -76,7 +75,9 @@ func New(config Config) func(ctx context.Context, n *node.Node) error {
 			n.Go(func(ctx context.Context) { s.tokenKeys.follow(ctx, n.Log) })
 		}
 		if db.Shared() {
-			n.Go(func(ctx context.Context) { s.directory.poll(ctx, n.Log) })
+			n.Go(func(ctx context.Context) {
+				watch.Poll(ctx, config.Poll, s.directory.position, s.directory.changed, n.Log, "announcements")
+			})
 		}
 		n.Go(s.prune)
 		keysv1.RegisterKeysServiceServer(n.Server, s)

@@ -22,10 +22,23 @@ type directory struct {
 	db      *store.DB
 	config  Config
 	changed *watch.Bell // rung after each announcement
+	epochs  *watch.Epochs
 }
 
 func newDirectory(db *store.DB, config Config) directory {
-	return directory{db: db, config: config, changed: watch.NewBell()}
+	changed := watch.NewBell()
+	return directory{db: db, config: config, changed: changed, epochs: watch.NewEpochs(db, "state", changed)}
+}
+
+// position is how far the announcements have come. The epoch is that of the database: numbers of another mean nothing.
+type position struct {
+	epoch    string
+	sequence int64
+}
+
+func (d directory) position(ctx context.Context) (p position, err error) {
+	err = d.db.QueryRow(ctx, "SELECT epoch, sequence FROM state").Scan(&p.epoch, &p.sequence)
+	return p, err
 }
 
 const columns = "spiffe_id, kid, chain, expires_us, sequence"

@@ -15,17 +15,10 @@ import (
 	"example.com/rolecall/internal/watch"
 )
 
-const (
-	// watchBatch is how many keys a stream reads at once: the most it holds in memory.
-	watchBatch = 100
-	// leaveInterval is how often callers who know more than the database have all streams begin anew, at most.
-	leaveInterval = 10 * time.Minute
-)
+// watchBatch is how many keys a stream reads at once: the most it holds in memory.
+const watchBatch = 100
 
-var (
-	errNewEpoch = status.Error(codes.Unavailable, "the database was put back from a copy: watch again, from the start")
-	errWatchers = status.Error(codes.ResourceExhausted, "this workload watches as many times as it may: end another stream first")
-)
+var errWatchers = status.Error(codes.ResourceExhausted, "this workload watches as many times as it may: end another stream first")
 
 // WatchKeys sends the keys that have not expired, says that these were all, and goes on with each as it is announced. It keeps
 // nothing for a reader who is slow, who gets it from the database when the time has come, and gives up on one who does not
@@ -47,7 +40,7 @@ func (s *Service) WatchKeys(req *keysv1.WatchKeysRequest, stream grpc.ServerStre
 	w := &watching{service: s, stream: stream, at: position{epoch: now.epoch}}
 	if req.GetEpoch() == now.epoch {
 		if req.GetAfterSequence() > now.sequence {
-			return s.future(ctx, now.epoch, caller)
+			return s.ahead(ctx, now.epoch, caller)
 		}
 		w.at.sequence = req.GetAfterSequence()
 	}
@@ -57,18 +50,16 @@ func (s *Service) WatchKeys(req *keysv1.WatchKeysRequest, stream grpc.ServerStre
 	})
 }
 
-// future answers a caller who knows of keys that this database does not: it is an older copy. The word of one caller, who may
-// lie, ends the streams of all: not more often than once in leaveInterval.
-func (s *Service) future(ctx context.Context, epoch, caller string) error {
-	at, last := s.config.Now().UnixNano(), s.left.Load()
-	if last != 0 && at >= last && at-last <= int64(leaveInterval) || !s.left.CompareAndSwap(last, at) {
-		return errNewEpoch
-	}
-	if err := s.directory.leave(ctx, epoch); err != nil {
+// ahead answers a caller who knows of keys that this database does not.
+func (s *Service) ahead(ctx context.Context, epoch, caller string) error {
+	left, err := s.directory.epochs.Ahead(ctx, epoch, s.config.Now())
+	if err != nil {
 		return s.status(ctx, "begin an epoch", err)
 	}
-	s.log.LogAttrs(ctx, slog.LevelWarn, "a workload knows of keys that the database does not: all begin anew", slog.String("workload", caller))
-	return errNewEpoch
+	if left {
+		s.log.LogAttrs(ctx, slog.LevelWarn, "a workload knows of keys that the database does not: all begin anew", slog.String("workload", caller))
+	}
+	return watch.ErrNewEpoch
 }
 
 // watching is one stream.
@@ -89,7 +80,7 @@ func (w *watching) run(ctx context.Context) error {
 			return w.service.status(ctx, "watch keys", err)
 		}
 		if now.epoch != w.at.epoch {
-			return errNewEpoch
+			return watch.ErrNewEpoch
 		}
 		if err := w.sendAnnounced(ctx); err != nil {
 			return err

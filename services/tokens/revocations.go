@@ -2,7 +2,6 @@ package tokens
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"time"
 
@@ -85,25 +84,6 @@ type position struct {
 func (t tables) position(ctx context.Context) (p position, err error) {
 	err = t.db.QueryRow(ctx, "SELECT epoch, sequence, key_version FROM state").Scan(&p.epoch, &p.sequence, &p.keys)
 	return p, err
-}
-
-// begin gives the database an epoch if it has none. An SQLite file gets a new one at each start: it may have been put
-// back from a copy, and then it would count again what it has counted before.
-func (t tables) begin(ctx context.Context) error {
-	p, err := t.position(ctx)
-	if err != nil || p.epoch != "" && t.db.Shared() {
-		return err
-	}
-	return t.leave(ctx, p.epoch)
-}
-
-// leave begins a new epoch, unless another process has done so already.
-func (t tables) leave(ctx context.Context, epoch string) error {
-	defer t.changed.Ring()
-	return t.db.Write(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec("UPDATE state SET epoch = $1 WHERE epoch = $2", rand.Text(), epoch)
-		return err
-	})
 }
 
 // revokedAfter returns at most limit revocations after a sequence number that are not to be forgotten yet.

@@ -12,7 +12,6 @@ import (
 	"embed"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -38,7 +37,6 @@ type Service struct {
 	stopping <-chan struct{}
 	log      *slog.Logger
 	now      func() time.Time
-	left     atomic.Int64 // when a caller last had an epoch left; nanoseconds since 1970, 0 for never
 }
 
 // Setup registers the service on a node that has the peer users.
@@ -59,7 +57,7 @@ func New(config Config) func(ctx context.Context, n *node.Node) error {
 		if err != nil {
 			return err
 		}
-		tables := tables{db: db, config: config, changed: watch.NewBell(), owed: watch.NewBell()}
+		tables := newTables(db, config)
 		s := &Service{
 			id: n.ID, config: config, tables: tables, users: usersv1.NewUsersServiceClient(users),
 			keys:     &keyring{tables: tables, config: config, svid: n.SVID, log: n.Log, now: config.Now},
@@ -68,7 +66,7 @@ func New(config Config) func(ctx context.Context, n *node.Node) error {
 		if s.counts, err = newCounts(n.Meter, config.Now); err != nil {
 			return fmt.Errorf("make metrics: %w", err)
 		}
-		if err := tables.begin(ctx); err != nil {
+		if err := tables.epochs.Begin(ctx); err != nil {
 			return fmt.Errorf("begin an epoch: %w", err)
 		}
 		if err := s.keys.begin(ctx); err != nil {
@@ -79,7 +77,9 @@ func New(config Config) func(ctx context.Context, n *node.Node) error {
 			return err
 		}
 		if db.Shared() {
-			n.Go(func(ctx context.Context) { tables.poll(ctx, n.Log) })
+			n.Go(func(ctx context.Context) {
+				watch.Poll(ctx, config.Poll, tables.position, tables.changed, n.Log, "revocations and keys")
+			})
 		}
 		n.Go(s.keys.tend)
 		n.Go(s.deliverAll)

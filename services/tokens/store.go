@@ -37,6 +37,12 @@ type tables struct {
 	config Config
 	// changed is rung after each revocation and change of keys, owed after each raise that users is to be told of.
 	changed, owed *watch.Bell
+	epochs        *watch.Epochs
+}
+
+func newTables(db *store.DB, config Config) tables {
+	changed := watch.NewBell()
+	return tables{db: db, config: config, changed: changed, owed: watch.NewBell(), epochs: watch.NewEpochs(db, "state", changed)}
 }
 
 const sessionColumns = "s.session, s.username, s.client_id, s.role_subset, s.generation, s.auth_us, s.idle_ends_us, s.ends_us, s.revoked_us, s.current_token"

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	tokensv1 "example.com/rolecall/gen/tokens/v1"
@@ -14,14 +13,8 @@ import (
 	"example.com/rolecall/internal/watch"
 )
 
-const (
-	// watchBatch is how many revocations a stream reads at once: the most it holds in memory.
-	watchBatch = 200
-	// leaveInterval is how often callers who know more than the database have all streams begin anew, at most.
-	leaveInterval = 10 * time.Minute
-)
-
-var errNewEpoch = status.Error(codes.Unavailable, "the database was put back from a copy: watch again, from the start")
+// watchBatch is how many revocations a stream reads at once: the most it holds in memory.
+const watchBatch = 200
 
 // WatchRevocations sends the keys and what is revoked, says that this was all, and goes on with each change as it happens. It
 // keeps nothing for a reader who is slow, who gets it from the database when the time has come, and gives up on one who does
@@ -39,15 +32,15 @@ func (s *Service) WatchRevocations(req *tokensv1.WatchRevocationsRequest, stream
 	if req.GetEpoch() == now.epoch {
 		if req.GetAfterSequence() > now.sequence {
 			// The caller knows of revocations that this database does not: it is an older copy.
-			// The word of one caller, who may lie, ends the streams of all: not more often than this.
-			if at, last := s.now().UnixNano(), s.left.Load(); (last == 0 || at-last > int64(leaveInterval) || at < last) && s.left.CompareAndSwap(last, at) {
-				if err := s.tables.leave(ctx, now.epoch); err != nil {
-					return s.status(ctx, "begin an epoch", err)
-				}
+			left, err := s.tables.epochs.Ahead(ctx, now.epoch, s.now())
+			if err != nil {
+				return s.status(ctx, "begin an epoch", err)
+			}
+			if left {
 				s.log.LogAttrs(ctx, slog.LevelWarn, "a verifier knows of revocations that the database does not: all begin anew",
 					slog.String("verifier", interceptors.CallerFrom(ctx).ID().String()))
 			}
-			return errNewEpoch
+			return watch.ErrNewEpoch
 		}
 		w.sequence = req.GetAfterSequence()
 	}
@@ -77,7 +70,7 @@ func (w *watching) run(ctx context.Context) error {
 			return w.service.status(ctx, "watch revocations", err)
 		}
 		if now.epoch != w.epoch {
-			return errNewEpoch
+			return watch.ErrNewEpoch
 		}
 		if err := w.sendKeys(ctx, now.keys); err != nil {
 			return err

@@ -2,7 +2,6 @@ package users
 
 import (
 	"context"
-	"crypto/rand"
 	"time"
 
 	"example.com/rolecall/internal/store"
@@ -41,26 +40,6 @@ type position struct {
 func (t users) position(ctx context.Context) (p position, err error) {
 	err = t.db.QueryRow(ctx, "SELECT epoch, sequence FROM raises").Scan(&p.epoch, &p.sequence)
 	return p, err
-}
-
-// begin gives the database an epoch if it has none. An SQLite file gets a new one at each start: it may have been put
-// back from a copy, and then it would count again what it has counted before.
-func (t users) begin(ctx context.Context) error {
-	p, err := t.position(ctx)
-	if err != nil || p.epoch != "" && t.db.Shared() {
-		return err
-	}
-	return t.leave(ctx, p.epoch)
-}
-
-// leave begins a new epoch, unless another process has done so already.
-func (t users) leave(ctx context.Context, epoch string) error {
-	err := t.db.Write(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec("UPDATE raises SET epoch = $1 WHERE epoch = $2", rand.Text(), epoch)
-		return err
-	})
-	t.raised.Ring()
-	return err
 }
 
 // raisedAfter returns at most limit users that were raised after a sequence number and not before a time, in the order of

@@ -112,15 +112,17 @@ func New(config Config) func(ctx context.Context, n *node.Node) error {
 			return fmt.Errorf("make metrics: %w", err)
 		}
 		s := &Service{
-			users: users{db, watch.NewBell()}, cost: config.Cost, attempts: newAttempts(), began: config.Now(), beat: config.Heartbeat,
+			users: newUsers(db), cost: config.Cost, attempts: newAttempts(), began: config.Now(), beat: config.Heartbeat,
 			hashing: newGate(config.HashRuns, config.HashWaiting, config.HashWait, func() { hashes.Add(context.Background(), 1) }),
 			domain:  n.ID.TrustDomain(), stopping: n.Stopping(), log: n.Log, now: config.Now,
 		}
-		if err := s.users.begin(ctx); err != nil {
+		if err := s.users.epochs.Begin(ctx); err != nil {
 			return fmt.Errorf("begin an epoch: %w", err)
 		}
 		if db.Shared() {
-			n.Go(func(ctx context.Context) { s.users.poll(ctx, pollInterval, n.Log) })
+			n.Go(func(ctx context.Context) {
+				watch.Poll(ctx, pollInterval, s.users.position, s.users.raised, n.Log, "raises")
+			})
 		}
 		usersv1.RegisterUsersServiceServer(n.Server, s)
 		return nil

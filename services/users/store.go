@@ -59,6 +59,12 @@ func (u user) mayLogIn() bool { return !u.disabled && u.generation < maxGenerati
 type users struct {
 	db     *store.DB
 	raised *watch.Bell // rung after each raise
+	epochs *watch.Epochs
+}
+
+func newUsers(db *store.DB) users {
+	raised := watch.NewBell()
+	return users{db: db, raised: raised, epochs: watch.NewEpochs(db, "raises", raised)}
 }
 
 const columns = "username, display_name, email, disabled, created_us, updated_us, roles, attributes, generation, session_generation, raised_sequence, raised_us"

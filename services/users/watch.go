@@ -2,10 +2,10 @@ package users
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	usersv1 "example.com/rolecall/gen/users/v1"
@@ -19,8 +19,6 @@ const (
 	// watchBack is how old a raise may be that a stream without a sequence number still gets: longer than any token lives.
 	watchBack = time.Hour
 )
-
-var errNewEpoch = status.Error(codes.Unavailable, "the database was put back from a copy: watch again, from the start")
 
 // WatchTokenGenerations sends what was raised, then the marker, then each raise as it happens. Of several raises of one
 // user between two messages only the last is told. It ends with UNAVAILABLE when the server stops.
@@ -37,10 +35,15 @@ func (s *Service) WatchTokenGenerations(req *usersv1.WatchTokenGenerationsReques
 	if req.GetEpoch() == now.epoch && req.GetAfterSequence() > 0 {
 		if req.GetAfterSequence() > now.sequence {
 			// The caller knows of raises that this database does not: it is an older copy.
-			if err := s.users.leave(ctx, now.epoch); err != nil {
+			left, err := s.users.epochs.Ahead(ctx, now.epoch, s.now())
+			if err != nil {
 				return s.status(ctx, "begin an epoch", err)
 			}
-			return errNewEpoch
+			if left {
+				s.log.LogAttrs(ctx, slog.LevelWarn, "a workload knows of raises that the database does not: all begin anew",
+					slog.String("workload", interceptors.CallerFrom(ctx).ID().String()))
+			}
+			return watch.ErrNewEpoch
 		}
 		w.at.sequence, w.since = req.GetAfterSequence(), time.UnixMicro(0)
 	}
@@ -70,7 +73,7 @@ func (w *watching) run(ctx context.Context) error {
 			return w.service.status(ctx, "watch generations", err)
 		}
 		if now.epoch != w.at.epoch {
-			return errNewEpoch
+			return watch.ErrNewEpoch
 		}
 		if err := w.sendRaised(ctx); err != nil {
 			return err
