@@ -260,6 +260,7 @@ func TestAttacksOnAJWTKeyFile(t *testing.T) {
 			path := reader.jwtPath(1)
 			must(t, os.Mkdir(filepath.Dir(path), 0o700))
 			must(t, os.WriteFile(path, []byte(c.data), c.mode))
+			must(t, os.Chmod(path, c.mode)) // whatever the umask
 			if err := reader.loadJWT(&issuersState{}); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("loadJWT: %v, want a refusal with %q", err, c.want)
 			}

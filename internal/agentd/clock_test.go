@@ -164,7 +164,7 @@ func TestAFileThatCannotBeUsedInPlaceOfAnExpiredCertificateIsReported(t *testing
 		t.Fatal(err)
 	}
 	run(t, c)
-	if err := errors.Join(os.Remove(c.Credential), os.WriteFile(c.Credential, fresh, 0o644)); err != nil {
+	if err := errors.Join(os.Remove(c.Credential), os.WriteFile(c.Credential, fresh, 0o644), os.Chmod(c.Credential, 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the log says that others may read the file", func() bool { return log.logged("chmod 600") > 0 })

@@ -119,6 +119,8 @@ func (r *recorder) wait(t *testing.T, from int, what string, match func(supervis
 		select {
 		case <-r.more:
 		case <-deadline:
+			r.mu.Lock()
+			defer r.mu.Unlock()
 			t.Fatalf("no %s within %s; events: %v", what, patience, r.events)
 		}
 	}

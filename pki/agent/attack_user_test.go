@@ -39,7 +39,7 @@ func asUser(t *testing.T, uid uint32) func(*exec.Cmd) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	copied := filepath.Join(dir, "child")
-	if err := errors.Join(os.WriteFile(copied, data, 0o755), os.Chmod(dir, 0o755)); err != nil {
+	if err := errors.Join(os.WriteFile(copied, data, 0o755), os.Chmod(copied, 0o755), os.Chmod(dir, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	return func(cmd *exec.Cmd) {

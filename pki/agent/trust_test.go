@@ -112,7 +112,7 @@ func TestAttackAForeignBundleForTheOwnTrustDomain(t *testing.T) {
 
 func TestWhatWasHandedOutIsKnownToTheEndOfTheCertificate(t *testing.T) {
 	t.Parallel()
-	a := startAgent(t, func(_ *Config, s *testSigner) { s.life = 3 * time.Second })
+	a := startAgent(t, func(_ *Config, s *testSigner) { s.life = 6 * time.Second })
 	registered := a.register(t, "/service/ledger")
 	first := a.trust.Load().digest
 	openStream(t, a)

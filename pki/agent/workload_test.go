@@ -35,7 +35,7 @@ func newSource(t *testing.T, a *testAgent, options ...workloadapi.X509SourceOpti
 
 func TestGoSPIFFEsSourceIsServedAndRenewedAtHalfOfLife(t *testing.T) {
 	t.Parallel()
-	a := startAgent(t, func(_ *Config, s *testSigner) { s.life = 2 * time.Second })
+	a := startAgent(t, func(_ *Config, s *testSigner) { s.life = 6 * time.Second })
 	a.register(t, "/service/ledger")
 	source := newSource(t, a)
 	first, err := source.GetX509SVID()
@@ -215,7 +215,7 @@ func TestWithoutTheAuthorityTheReasonIsToldAndItRecoversByItself(t *testing.T) {
 
 func TestAnOutageShorterThanHalfOfLifeIsNotNoticed(t *testing.T) {
 	t.Parallel()
-	a := startAgent(t, func(_ *Config, s *testSigner) { s.life = 4 * time.Second })
+	a := startAgent(t, func(_ *Config, s *testSigner) { s.life = 6 * time.Second })
 	a.register(t, "/service/ledger")
 	stream := openStream(t, a)
 	a.signer.fail(errDown)
