@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"math"
 	"os"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func TestTheGuardAddsAtMostFourAllocationsToACall(t *testing.T) {
 	}
 	more := c.difference(allocs)
 	t.Logf("%.2f allocations more (%.2f to %.2f in %d pairs)", more.Median, more.Low, more.High, more.Count)
-	if more.Median > 4 {
+	if math.Round(more.Median) > 4 { // they are whole; what else the process does adds some hundredths
 		t.Errorf("a guarded call makes %.2f allocations more than a bare one, want 4 at most", more.Median)
 	}
 }

@@ -1,10 +1,8 @@
 package interceptors
 
 import (
-	"crypto"
 	"strings"
 
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
@@ -12,15 +10,6 @@ import (
 	"example.com/rolecall/interceptors/internal/authz"
 	"example.com/rolecall/interceptors/internal/feature"
 )
-
-// The metadata that carries the proof of a request, and the trailer with the receipt of its answer.
-const (
-	proofKey   = "rolecall-proof"
-	receiptKey = "rolecall-receipt"
-)
-
-// maxProof bounds a proof, in bytes: ours has about 700.
-const maxProof = 4 << 10
 
 // proven is a verified proof, and what its signer kept of its roles. Immutable.
 type proven struct {
@@ -31,26 +20,29 @@ type proven struct {
 // admitProof verifies the proof of a request, and decides about the signer as about a peer. Nothing is used up.
 func (c *call) admitProof(body []byte) (r reason, detail string) {
 	md, _ := metadata.FromIncomingContext(c.Context)
-	values := md.Get(proofKey)
+	values := md.Get(feature.ProofKey)
 	if len(values) == 0 {
 		return proofRequired, ""
 	}
-	if len(values) > 1 || len(values[0]) > maxProof {
+	if len(values) > 1 || len(values[0]) > feature.MaxProof {
 		return proofInvalid, "the metadata rolecall-proof is not exactly one proof of at most 4 KiB"
 	}
 	signed := &feature.SignedCall{
 		Method: c.method.full, Text: values[0], Body: body, Metadata: md,
-		Narrowed: c.narrowed, Subset: md.Get(subsetKey),
-		Peer: c.conn.ID, PeerKey: c.peerKey(),
+		Narrowed: c.narrowed, Subset: md.Get(feature.SubsetKey),
+		Peer: c.conn.ID,
 	}
-	if token := md.Get(tokenKey); len(token) > 0 {
+	if p, ok := peer.FromContext(c.Context); ok {
+		signed.PeerKey = feature.PeerKey(p)
+	}
+	if token := md.Get(feature.TokenKey); len(token) > 0 {
 		var ok bool
-		if signed.Token, ok = bearer(token); !ok {
+		if signed.Token, ok = feature.Bearer(token); !ok {
 			return proofInvalid, "a proof covers one bearer token, and the metadata authorization is not one"
 		}
 	}
 	proof, verdict, detail := c.server.guard.proofs.Verify(c, signed)
-	if r := requestReason(verdict); r != allowed {
+	if r := c.reasonOf(aboutProof, verdict); r != allowed {
 		return r, detail
 	}
 	p := &proven{Proof: proof}
@@ -66,19 +58,19 @@ func (c *call) burnProof() (reason, string) {
 	proofs, proof := c.server.guard.proofs, c.proof.Load().Proof
 	if c.method.rule.Conditions.ExactlyOnce {
 		verdict, detail := proofs.Allow(proof)
-		return requestReason(verdict), detail
+		return c.reasonOf(aboutProof, verdict), detail
 	}
 	verdict, detail := proofs.Burn(c, proof)
-	return requestReason(verdict), detail
+	return c.reasonOf(aboutProof, verdict), detail
 }
 
 // signerStanding tells whether the signer is still good: its certificate, where the peer's is another, has not expired, neither
-// its ID nor the key that it signed with is denied, and it holds the roles that the method requires, of those that it kept for this request. For the peer itself decide has said so
-// before, but not of a key that it has signed with and shows no longer.
+// its ID nor the key that it signed with is denied, and it holds the roles that the method requires, of those that it kept for
+// this request. For the peer itself decide has said so before, but not of a key that it has signed with and shows no longer.
 func (c *call) signerStanding(p *proven) (reason, string) {
 	if p.Relayed {
 		verdict, why := c.server.guard.proofs.Standing(p.Proof)
-		if r := requestReason(verdict); r != allowed {
+		if r := c.reasonOf(aboutProof, verdict); r != allowed {
 			return r, why
 		}
 	}
@@ -144,47 +136,4 @@ func (c *call) explainSigner(r reason, record *audit.Record, info map[string]str
 	}
 	record.Detail = "the signer lacks the role"
 	info["role"] = strings.Join(record.Missing, ",")
-}
-
-// peerKey returns the public key of the certificate that the peer showed.
-func (c *call) peerKey() crypto.PublicKey {
-	p, ok := peer.FromContext(c.Context)
-	if !ok {
-		return nil
-	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok || len(info.State.PeerCertificates) == 0 {
-		return nil
-	}
-	return info.State.PeerCertificates[0].PublicKey
-}
-
-// requestReason is the refusal that a verdict on a proof or on a request means. One that is not about these is a mistake of
-// the feature, and lets nobody in.
-func requestReason(v feature.Verdict) reason {
-	switch v {
-	case feature.Good:
-		return allowed
-	case feature.Invalid:
-		return proofInvalid
-	case feature.Expired:
-		return proofExpired
-	case feature.Unavailable:
-		return verifierUnavailable
-	case feature.Unknown:
-		return proofSignerUnknown
-	case feature.Replayed:
-		return proofReplayed
-	case feature.Full:
-		return proofWindowFull
-	case feature.NoRequestID:
-		return requestIDRequired
-	case feature.Reused:
-		return requestIDReused
-	case feature.InProgress:
-		return requestInProgress
-	case feature.TooMany:
-		return rateLimited
-	}
-	return panicked
 }

@@ -30,8 +30,7 @@ type call struct {
 	user     *feature.User // nil: on behalf of nobody
 	userHeld authz.Set     // closed
 	// proof is what was proven of the request, once it has been; nil for a method that wants none.
-	proof  atomic.Pointer[proven]
-	detail string // why admit refused, for the audit record; empty once the handler runs
+	proof atomic.Pointer[proven]
 }
 
 type callKey struct{}
@@ -56,22 +55,21 @@ func (s *Server) admit(ctx context.Context, m *method) (*call, error) {
 		return nil, c.refuse(unauthenticated, "call")
 	}
 	c.conn = conn.Tag.(*connection)
-	if values := metadata.ValueFromIncomingContext(ctx, subsetKey); values != nil {
+	if values := metadata.ValueFromIncomingContext(ctx, feature.SubsetKey); values != nil {
 		c.narrowed, c.subset = true, s.subset(values)
 	}
 	if r := c.decide(); r != allowed {
 		return nil, c.refuse(r, "call")
 	}
-	if r := c.admitUser(); r != allowed {
-		return nil, c.refuse(r, "call")
+	if r, detail := c.admitUser(); r != allowed {
+		return nil, c.refuseWith(r, "call", detail)
 	}
 	return c, nil
 }
 
 // admitMessage decides about the message of a request, from the bytes that it came in: again what admit did, since a peer may
 // take as long for the body as it likes, and then the proof, which is used up only after everything else held. What takes
-// effect once uses it up later, in the transaction of the effect.
-// The detail is for the audit record.
+// effect once uses it up later, in the transaction of the effect. The detail is for the audit record.
 func (c *call) admitMessage(body []byte) (r reason, detail string) {
 	if r := c.decide(); r != allowed {
 		return r, ""
@@ -109,7 +107,7 @@ func (c *call) admitted() {
 // refuse counts and records a refusal, has the connection closed where that goes with it, and returns the status. The
 // roles are those that were asked for, the method's if none are given.
 func (c *call) refuse(r reason, event string, roles ...string) error {
-	return c.refuseWith(r, event, c.detail, roles...)
+	return c.refuseWith(r, event, "", roles...)
 }
 
 // refuseWith is refuse with a detail for the audit record. It may run while the handler does.
@@ -118,7 +116,8 @@ func (c *call) refuseWith(r reason, event, detail string, roles ...string) error
 	record := c.record(event, audit.Denied)
 	record.Reason, record.Detail = r.String(), cut(detail, 512)
 	info := map[string]string{}
-	if c.method.rule != nil {
+	// A client that is told the method makes the call again for some reasons: see feature.RefusedFor. From a handler it is not.
+	if c.method.rule != nil && !(event == "handler" && r.repeated()) {
 		info["method"] = c.method.full
 	}
 	if len(roles) > 0 {
@@ -144,14 +143,12 @@ func (c *call) refuseWith(r reason, event, detail string, roles ...string) error
 		if v := c.conn.verdict.Load(); v != nil && v.reason == r {
 			record.Detail = v.detail
 		}
-		if refusals[r].closes {
+		if r.closes() {
 			c.conn.CloseAfter(closeDelay)
 		}
 	}
 	c.server.guard.audit.Write(record)
-	if wait := r.retry(); wait > 0 {
-		_ = grpc.SetTrailer(c.Context, metadata.Pairs(retryPushback, pushback(wait)))
-	}
+	feature.SetPushback(c.Context, refusals[r].Wait)
 	return r.err(info)
 }
 

@@ -55,7 +55,7 @@ func (c Caller) peerHolds(role string) bool {
 }
 
 // Signer returns the workload whose key signed the request, verified: the caller, or one whose request the caller passes on
-// unchanged. It is false for a method that asks for no proof.
+// unchanged. It is false for a method that asks for no proof, in a stream before its request was read, and for the zero Caller.
 func (c Caller) Signer() (spiffeid.ID, bool) {
 	if c.call == nil {
 		return spiffeid.ID{}, false
@@ -68,8 +68,8 @@ func (c Caller) Signer() (spiffeid.ID, bool) {
 }
 
 // Require returns nil if HasRole(role), else the refusal ROLE_REQUIRED (PROOF_REQUIRED before the request of a stream was read
-// that must come with a proof), counted and recorded like the guard's own: for a
-// handler that needs more than its method's annotation can say, such as a role for what is not the caller's own.
+// that must come with a proof), counted and recorded like the guard's own: for a handler that needs more than its method's
+// annotation can say, such as a role for what is not the caller's own.
 func (c Caller) Require(role string) error {
 	if c.HasRole(role) {
 		return nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	"example.com/rolecall/interceptors/internal/feature"
 	"example.com/rolecall/interceptors/internal/identity"
@@ -115,7 +116,7 @@ func (g *Guard) judgeServer(c *connection, now *state, wall time.Time) error {
 		if r == identityDenied {
 			reason = identity.ReasonDenied
 		}
-		return &identity.HandshakeError{Reason: reason, Claimed: c.ID.String(), Err: errors.New(refusals[r].name + ": " + detail)}
+		return &identity.HandshakeError{Reason: reason, Claimed: c.ID.String(), Err: errors.New(r.String() + ": " + detail)}
 	}
 	c.judged = now
 	return nil
@@ -137,17 +138,32 @@ func (g *Guard) shown() shown {
 }
 
 // retryExpired makes a call once more if the server found the certificate of this connection expired and there is a
-// newer one. The refusal came before the handler, so nothing has happened yet.
+// newer one. The refusal came before the handler, else it would not name the method, so nothing has happened yet.
 func (cl *client) retryExpired(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := cl.call(ctx, method, req, reply, cc, invoke, opts...)
-	if err == nil || !refusedFor(err, peerCertificateExpired, method) || !cl.closeExpired() {
-		return err
+	switch {
+	case err == nil:
+		return nil
+	case feature.RefusedFor(err, proofRequired.String(), method):
+		return cl.explainUnsigned(err)
+	case feature.RefusedFor(err, peerCertificateExpired.String(), method) && cl.closeExpired():
+		return cl.call(ctx, method, req, reply, cc, invoke, opts...)
 	}
-	return cl.call(ctx, method, req, reply, cc, invoke, opts...)
+	return err
 }
 
-// call takes the user along, and has the features do their part. It is one interceptor with retryExpired, because gRPC allocates for
-// each.
+// explainUnsigned adds to a refusal what is missing at this end.
+func (cl *client) explainUnsigned(err error) error {
+	if slices.Contains(cl.guard.options.annotations, "requires_proof") {
+		return err
+	}
+	refusal := status.Convert(err).Proto()
+	refusal.Message += ": this client's guard signs none, give it interceptors.With(proof.New(...))"
+	return status.ErrorProto(refusal)
+}
+
+// call takes the user along, and has the features do their part. It is one interceptor with retryExpired, because gRPC
+// allocates for each.
 func (cl *client) call(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if cl.ownDomain {
 		ctx = withUser(ctx)
@@ -166,10 +182,15 @@ func (cl *client) call(ctx context.Context, method string, req, reply any, cc *g
 	return cl.unary[0](ctx, method, req, reply, cc, invoke, opts...)
 }
 
-// closeExpired closes the client's connections on which a certificate was shown that has expired, if there is a newer one.
+// closeExpired closes the client's connections on which a certificate was shown that has expired, and tells whether the present
+// one has not. There may be none left to close: the server closes them as well, and so does another call.
 func (cl *client) closeExpired() bool {
 	now, newest := cl.guard.now(), cl.guard.shown()
-	return cl.closeShown(func(s shown) bool { return newest.until.After(s.until) && !now.Before(s.until) })
+	if !now.Before(newest.until) {
+		return false
+	}
+	cl.closeShown(func(s shown) bool { return !now.Before(s.until) })
+	return true
 }
 
 // closeOld closes the client's connections on which another certificate was shown than the one that would be now.

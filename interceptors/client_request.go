@@ -2,8 +2,6 @@ package interceptors
 
 import (
 	"context"
-	"crypto/rand"
-	"fmt"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -12,6 +10,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"example.com/rolecall/interceptors/internal/feature"
+	"example.com/rolecall/interceptors/internal/requestid"
 )
 
 // begin refuses a call out of an open transaction, which would hold its locks until the call is answered, and gives a request
@@ -45,20 +44,11 @@ func withRequestID(req any) any {
 	if !ok {
 		return req
 	}
-	field := message.ProtoReflect().Descriptor().Fields().ByName("request_id")
-	if field == nil || field.Kind() != protoreflect.StringKind || field.Cardinality() == protoreflect.Repeated || message.ProtoReflect().Get(field).String() != "" {
+	field := requestid.Field(message)
+	if field == nil || message.ProtoReflect().Get(field).String() != "" {
 		return req
 	}
 	filled := proto.Clone(message)
-	filled.ProtoReflect().Set(field, protoreflect.ValueOfString(newUUID()))
+	filled.ProtoReflect().Set(field, protoreflect.ValueOfString(requestid.New()))
 	return filled
-}
-
-// newUUID returns a random UUID (RFC 9562 §5.4).
-func newUUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

@@ -57,7 +57,7 @@ func (d *described) serviceConfig() string {
 		}
 		slices.SortFunc(group.names, func(a, b methodName) int { return strings.Compare(a.Service+a.Method, b.Service+b.Method) })
 		config.MethodConfig = append(config.MethodConfig, methodConfig{group.names, retryPolicy{
-			MaxAttempts: 4, InitialBackoff: "0.1s", MaxBackoff: "1s", BackoffMultiplier: 2, RetryableStatusCodes: group.codes,
+			MaxAttempts: feature.MaxAttempts, InitialBackoff: "0.1s", MaxBackoff: "1s", BackoffMultiplier: 2, RetryableStatusCodes: group.codes,
 		}})
 	}
 	text, _ := json.Marshal(config) // strings and numbers, which always have a JSON

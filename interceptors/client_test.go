@@ -4,14 +4,17 @@ import (
 	"context"
 	"crypto/x509"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/interceptors/internal/feature"
 	"example.com/rolecall/rolecalltest"
 )
 
@@ -99,6 +102,7 @@ func TestAClientRepeatsOnlyWhatItsOwnServerRefused(t *testing.T) {
 	}{
 		{"the refusal of the method that was called", getBalance, 2},
 		{"the refusal of another method, passed on", "/bank.v1.BankService/Pay", 1},
+		{"what Require says once the certificate has expired, which names no method", "", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -126,5 +130,65 @@ func TestAClientRepeatsOnlyWhatItsOwnServerRefused(t *testing.T) {
 				t.Errorf("one call, the handler ran %d times, want %d", n, c.runs)
 			}
 		})
+	}
+}
+
+// closing is a feature whose clients have lost their connection by the time that they hand an error on.
+type closing struct {
+	*fakeFeature
+	t *testing.T
+}
+
+func (c *closing) Start(feature.Env) (feature.Running, error) { return c, nil }
+
+func (c *closing) Client(env feature.ClientEnv) (grpc.UnaryClientInterceptor, grpc.StreamClientInterceptor) {
+	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		err := invoke(ctx, method, req, reply, cc, opts...)
+		if err != nil {
+			eventually(c.t, "end of the connection", func() bool { return !env.CloseOld() })
+		}
+		return err
+	}, nil
+}
+
+// The server closes the connection soon after its refusal, and another call that was refused does so at once.
+func TestACallIsMadeOnceMoreAlsoWhereTheConnectionIsGone(t *testing.T) {
+	t.Parallel()
+	var wall clock
+	m := newMesh(t)
+	lasting := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(12 * time.Hour) }
+	m.source.Renew(lasting)
+	m.ledger.getBalance = func(context.Context) error {
+		if m.ledger.reached.Load() > 1 {
+			return nil
+		}
+		return feature.Refusal{Code: codes.Unauthenticated, Reason: "PEER_CERTIFICATE_EXPIRED"}.Err(map[string]string{"method": getBalance})
+	}
+	source := m.ca.Source(reader)
+	guard := m.guardWith(source, nil, interceptors.Audit(slog.DiscardHandler), interceptors.WithClock(wall.now),
+		interceptors.With(&closing{&fakeFeature{annotation: "one"}, t}))
+	conn, err := guard.NewClient(m.addr, m.ca.ID(server))
+	must(t, err)
+	defer conn.Close()
+	connected(t, conn)
+	source.Renew(lasting)
+	wall.forward(2 * time.Hour)
+	must(t, balance(t, conn))
+	if n := m.ledger.reached.Load(); n != 2 {
+		t.Errorf("one call, the handler ran %d times, want 2", n)
+	}
+}
+
+func TestAGuardThatDoesNotSignSaysWhatItLacks(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t)
+	guard := m.guardWith(m.ca.Source(writer), nil, interceptors.Audit(slog.DiscardHandler))
+	conn, err := guard.NewClient(m.addr, m.ca.ID(server))
+	must(t, err)
+	defer conn.Close()
+	err = transfer(t, conn)
+	refused(t, err, codes.Unauthenticated, "PROOF_REQUIRED")
+	if !strings.Contains(err.Error(), "interceptors.With(proof.New(...))") {
+		t.Errorf("got %v, want it to say what to add", err)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"example.com/rolecall/interceptors/internal/feature"
 )
 
 type outgoingUserKey struct{}
@@ -41,10 +43,10 @@ func withUser(ctx context.Context) context.Context {
 		return ctx
 	}
 	md, _ := metadata.FromOutgoingContext(ctx)
-	if len(md.Get(tokenKey)) > 0 {
+	if len(md.Get(feature.TokenKey)) > 0 {
 		return ctx // set by hand, which the caller answers for
 	}
-	return metadata.AppendToOutgoingContext(ctx, tokenKey, "Bearer "+token)
+	return metadata.AppendToOutgoingContext(ctx, feature.TokenKey, "Bearer "+token)
 }
 
 func passUserStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
@@ -55,7 +57,7 @@ func passUserStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientC
 // passes on all the metadata it got would hand its users over to strangers.
 func withoutUser(ctx context.Context) error {
 	md, _ := metadata.FromOutgoingContext(ctx)
-	outgoing := md.Get(tokenKey)
+	outgoing := md.Get(feature.TokenKey)
 	if len(outgoing) == 0 {
 		return nil
 	}
@@ -64,7 +66,7 @@ func withoutUser(ctx context.Context) error {
 	if c, ok := ctx.Value(callKey{}).(*call); ok && c.user != nil {
 		tokens = append(tokens, c.user.Token)
 	}
-	incoming := metadata.ValueFromIncomingContext(ctx, tokenKey)
+	incoming := metadata.ValueFromIncomingContext(ctx, feature.TokenKey)
 	for _, value := range outgoing {
 		leaks := func(token string) bool { return token != "" && strings.Contains(value, token) }
 		if slices.ContainsFunc(tokens, leaks) || slices.Contains(incoming, value) {

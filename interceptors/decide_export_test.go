@@ -29,5 +29,6 @@ func (d *Decision) Allowed() bool {
 
 // UserAdmitted looks once more for a user on whose behalf the call is made, and for what has become of the user.
 func (d *Decision) UserAdmitted() bool {
-	return d.call.admitUser() == allowed && d.call.userStanding() == allowed
+	r, _ := d.call.admitUser()
+	return r == allowed && d.call.userStanding() == allowed
 }

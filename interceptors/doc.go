@@ -21,10 +21,14 @@
 // comes the user, if the call brings one: is the token good and not revoked, and does the user hold every role that the
 // method requires of users? The workload's roles and the user's are never added up.
 //
-// Then the message is read, everything is decided again, and where the method asks for it come the proof of the request (is it
-// good for these bytes, is its signer denied, does the signer hold every role that the method requires?), which is used up, and
-// what sees that the request takes effect once. Inside of that run the interceptors of the server's author and the
-// handler. A method that asks for neither pays nothing for them.
+// Then the message is read, everything is decided again, and where the method asks for it come
+//
+//  1. the proof of the request: is it good for these bytes, is its signer denied, does the signer hold every role that the
+//     method requires? Last of all it is used up;
+//  2. what sees that the request takes effect once, which may answer it from what is stored;
+//  3. inside of that, the interceptors of the server's author and the handler.
+//
+// A method that asks for neither pays nothing for them.
 //
 // An open stream is looked at again at once when the bindings or the bundle change, the certificate or the user's token
 // expires, or the user is revoked. Each decision can be found in the audit record (internal/audit). A handler asks CallerFrom

@@ -11,8 +11,9 @@ import (
 	"example.com/rolecall/interceptors/internal/feature"
 )
 
-// Feature enforces annotations that ask for more than the roles of a workload: usertoken.New makes one. A method with an
-// annotation that no feature of the guard enforces does not start.
+// Feature enforces annotations that ask for more than the roles of a workload. usertoken.New, proof.New and exactlyonce.New
+// make them, and nobody outside of this module can. A server with a method whose annotation no feature of the guard enforces
+// does not start.
 type Feature = feature.Feature
 
 // With gives the guard a feature. No two may enforce the same annotation.

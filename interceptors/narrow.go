@@ -7,16 +7,14 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"example.com/rolecall/interceptors/internal/authz"
+	"example.com/rolecall/interceptors/internal/feature"
 )
-
-// subsetKey is the metadata in which a caller says which of its roles it wants to use. It can only take roles away.
-const subsetKey = "rolecall-role-subset"
 
 // Narrow gives up roles for the calls made with the returned context: the next server lets the caller have only those
 // of its roles that are named, or included in a named one. Without names it has none. Narrowing what was narrowed leaves
 // what both name. It ends at the next server, which does not pass it on.
 func Narrow(ctx context.Context, roles ...string) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, subsetKey, strings.Join(roles, " "))
+	return metadata.AppendToOutgoingContext(ctx, feature.SubsetKey, strings.Join(roles, " "))
 }
 
 // subset returns the roles that all values allow. A value is a list separated by spaces, as an OAuth 2.0 scope is

@@ -160,16 +160,17 @@ func TestWhatExactlyOnceRefusesIsARefusalLikeAnyOther(t *testing.T) {
 		code    codes.Code
 		reason  string
 		retry   bool
+		message string // "": that of the reason
 	}{
-		{feature.NoRequestID, codes.InvalidArgument, "REQUEST_ID_REQUIRED", false},
-		{feature.Reused, codes.FailedPrecondition, "REQUEST_ID_REUSED", false},
-		{feature.InProgress, codes.Aborted, "REQUEST_IN_PROGRESS", true},
-		{feature.Replayed, codes.Unauthenticated, "PROOF_REPLAYED", false},
-		{feature.Expired, codes.Unauthenticated, "PROOF_EXPIRED", true},
-		{feature.Full, codes.ResourceExhausted, "PROOF_WINDOW_FULL", true},
-		{feature.TooMany, codes.ResourceExhausted, "RATE_LIMITED", true},
-		{feature.Unavailable, codes.Unavailable, "VERIFIER_UNAVAILABLE", true},
-		{200, codes.Internal, "INTERNAL", false},
+		{feature.NoRequestID, codes.InvalidArgument, "REQUEST_ID_REQUIRED", false, ""},
+		{feature.Reused, codes.FailedPrecondition, "REQUEST_ID_REUSED", false, ""},
+		{feature.InProgress, codes.Aborted, "REQUEST_IN_PROGRESS", true, ""},
+		{feature.Replayed, codes.Unauthenticated, "PROOF_REPLAYED", false, ""},
+		{feature.Expired, codes.Unauthenticated, "PROOF_EXPIRED", true, ""},
+		{feature.Full, codes.ResourceExhausted, "PROOF_WINDOW_FULL", true, ""},
+		{feature.TooMany, codes.ResourceExhausted, "RATE_LIMITED", true, "as many requests of the caller are remembered as may be"},
+		{feature.Unavailable, codes.Unavailable, "VERIFIER_UNAVAILABLE", true, "the database does not answer: send the request again, with the same request_id"},
+		{200, codes.Internal, "INTERNAL", false, "internal error"},
 	} {
 		t.Run(c.reason, func(t *testing.T) {
 			t.Parallel()
@@ -183,6 +184,9 @@ func TestWhatExactlyOnceRefusesIsARefusalLikeAnyOther(t *testing.T) {
 			info := refused(t, err, c.code, c.reason)
 			if info["method"] != payOnce || strings.Contains(err.Error(), "4711") {
 				t.Errorf("error %v with metadata %v", err, info)
+			}
+			if got := status.Convert(err).Message(); c.message != "" && got != c.message {
+				t.Errorf("says %q, want %q", got, c.message)
 			}
 			if retry, pushback := retryDelay(err) > 0, len(trailer["grpc-retry-pushback-ms"]) == 1; retry != c.retry || pushback != c.retry {
 				t.Errorf("asks to try again: %v, to gRPC itself: %v, want %v", retry, pushback, c.retry)

@@ -1,18 +1,12 @@
 package interceptors
 
 import (
-	"strconv"
-	"time"
-
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/protoadapt"
-	"google.golang.org/protobuf/types/known/durationpb"
-)
 
-// errorDomain is the domain of every ErrorInfo of ours.
-const errorDomain = "rolecall"
+	"example.com/rolecall/interceptors/internal/feature"
+)
 
 // reason is why a call was refused; the zero value says that it was not.
 type reason uint8
@@ -43,104 +37,64 @@ const (
 	requestIDRequired
 	requestIDReused
 	requestInProgress
+	requestsFull
+	requestsUnavailable
 	panicked
 	reasonCount
 )
 
-// refusals is all that a caller is told: a code, a reason and a constant message. The rest is in the audit record.
-var refusals = [reasonCount]struct {
-	name    string
-	code    codes.Code
-	message string
-	closes  bool // the connection is closed once the status is out
-}{
-	allowed:                {name: "", code: codes.OK},
-	peerCertificateExpired: {"PEER_CERTIFICATE_EXPIRED", codes.Unauthenticated, "the certificate of the calling workload has expired", true},
-	peerNotTrusted:         {"PEER_NOT_TRUSTED", codes.Unauthenticated, "the certificate of the calling workload is no longer trusted", true},
-	identityDenied:         {"IDENTITY_DENIED", codes.PermissionDenied, "the calling workload is denied", true},
-	roleRequired:           {"ROLE_REQUIRED", codes.PermissionDenied, "the calling workload lacks a role that the method requires", false},
-	methodNotAnnotated:     {"METHOD_NOT_ANNOTATED", codes.PermissionDenied, "the method has no policy", false},
+// refusals is what a caller is told.
+var refusals = [reasonCount]feature.Refusal{
+	peerCertificateExpired: {Reason: "PEER_CERTIFICATE_EXPIRED", Code: codes.Unauthenticated, Message: "the certificate of the calling workload has expired"},
+	peerNotTrusted:         {Reason: "PEER_NOT_TRUSTED", Code: codes.Unauthenticated, Message: "the certificate of the calling workload is no longer trusted"},
+	identityDenied:         {Reason: "IDENTITY_DENIED", Code: codes.PermissionDenied, Message: "the calling workload is denied"},
+	roleRequired:           {Reason: "ROLE_REQUIRED", Code: codes.PermissionDenied, Message: "the calling workload lacks a role that the method requires"},
+	methodNotAnnotated:     {Reason: "METHOD_NOT_ANNOTATED", Code: codes.PermissionDenied, Message: "the method has no policy"},
 	// Reached only by an RPC that did not come in on a connection of the guard's credentials.
-	unauthenticated:     {"PEER_NOT_TRUSTED", codes.Unauthenticated, "the calling workload is not authenticated", false},
-	rateLimited:         {"RATE_LIMITED", codes.ResourceExhausted, "the calling workload has too much open", false},
-	userRequired:        {"USER_REQUIRED", codes.Unauthenticated, "the method is called on behalf of a user, with an access token", false},
-	userTokenInvalid:    {"USER_TOKEN_INVALID", codes.Unauthenticated, "the access token of the user is not valid", false},
-	userTokenExpired:    {"USER_TOKEN_EXPIRED", codes.Unauthenticated, "the access token of the user has expired", false},
-	userTokenRevoked:    {"USER_TOKEN_REVOKED", codes.Unauthenticated, "the access token of the user was revoked", false},
-	userRoleRequired:    {"USER_ROLE_REQUIRED", codes.PermissionDenied, "the user lacks a role that the method requires", false},
-	verifierUnavailable: {"VERIFIER_UNAVAILABLE", codes.Unavailable, "the service cannot verify what came with the call yet", false},
-	proofRequired:       {"PROOF_REQUIRED", codes.Unauthenticated, "the method is called with a signed proof of the request", false},
-	proofInvalid:        {"PROOF_INVALID", codes.Unauthenticated, "the proof is not valid for this request", false},
-	proofExpired:        {"PROOF_EXPIRED", codes.Unauthenticated, "the proof has expired", false},
-	proofReplayed:       {"PROOF_REPLAYED", codes.Unauthenticated, "the proof was used before", false},
-	proofSignerUnknown:  {"PROOF_SIGNER_UNKNOWN", codes.Unauthenticated, "the key of the workload that signed the request is not known", false},
-	proofWindowFull:     {"PROOF_WINDOW_FULL", codes.ResourceExhausted, "the workload that signed the request has used too many proofs", false},
+	unauthenticated:     {Reason: "PEER_NOT_TRUSTED", Code: codes.Unauthenticated, Message: "the calling workload is not authenticated"},
+	rateLimited:         {Reason: "RATE_LIMITED", Code: codes.ResourceExhausted, Message: "the calling workload has too much open", Wait: feature.RetryAfter},
+	userRequired:        {Reason: "USER_REQUIRED", Code: codes.Unauthenticated, Message: "the method is called on behalf of a user, with an access token"},
+	userTokenInvalid:    {Reason: "USER_TOKEN_INVALID", Code: codes.Unauthenticated, Message: "the access token of the user is not valid"},
+	userTokenExpired:    {Reason: "USER_TOKEN_EXPIRED", Code: codes.Unauthenticated, Message: "the access token of the user has expired"},
+	userTokenRevoked:    {Reason: "USER_TOKEN_REVOKED", Code: codes.Unauthenticated, Message: "the access token of the user was revoked"},
+	userRoleRequired:    {Reason: "USER_ROLE_REQUIRED", Code: codes.PermissionDenied, Message: "the user lacks a role that the method requires"},
+	verifierUnavailable: {Reason: "VERIFIER_UNAVAILABLE", Code: codes.Unavailable, Message: "the service cannot verify what came with the call yet", Wait: feature.RetryAfter},
+	proofRequired:       {Reason: "PROOF_REQUIRED", Code: codes.Unauthenticated, Message: "the method is called with a signed proof of the request"},
+	proofInvalid:        {Reason: "PROOF_INVALID", Code: codes.Unauthenticated, Message: "the proof is not valid for this request"},
+	proofExpired:        {Reason: "PROOF_EXPIRED", Code: codes.Unauthenticated, Message: "the proof has expired", Wait: feature.RetrySoon},
+	proofReplayed:       {Reason: "PROOF_REPLAYED", Code: codes.Unauthenticated, Message: "the proof was used before"},
+	proofSignerUnknown:  {Reason: "PROOF_SIGNER_UNKNOWN", Code: codes.Unauthenticated, Message: "the key of the workload that signed the request is not known"},
+	proofWindowFull:     {Reason: "PROOF_WINDOW_FULL", Code: codes.ResourceExhausted, Message: "the workload that signed the request has used too many proofs", Wait: feature.RetryAfter},
 	// The signer of a request that another passes on: the connection is of that other one, and stays.
-	signerDenied:       {"IDENTITY_DENIED", codes.PermissionDenied, "the workload that signed the request is denied", false},
-	signerRoleRequired: {"ROLE_REQUIRED", codes.PermissionDenied, "the workload that signed the request lacks a role that the method requires", false},
-	requestIDRequired:  {"REQUEST_ID_REQUIRED", codes.InvalidArgument, "the request needs a request_id that is a UUID", false},
-	requestIDReused:    {"REQUEST_ID_REUSED", codes.FailedPrecondition, "the request_id was used before, for another request", false},
-	requestInProgress:  {"REQUEST_IN_PROGRESS", codes.Aborted, "the first request with this request_id still runs", false},
-	panicked:           {"INTERNAL", codes.Internal, "internal error", false},
+	signerDenied:        {Reason: "IDENTITY_DENIED", Code: codes.PermissionDenied, Message: "the workload that signed the request is denied"},
+	signerRoleRequired:  {Reason: "ROLE_REQUIRED", Code: codes.PermissionDenied, Message: "the workload that signed the request lacks a role that the method requires"},
+	requestIDRequired:   feature.RequestIDRequired,
+	requestIDReused:     feature.RequestIDReused,
+	requestInProgress:   feature.RequestInProgress,
+	requestsFull:        feature.RequestsFull,
+	requestsUnavailable: feature.RequestsUnavailable,
+	panicked:            {Reason: "INTERNAL", Code: codes.Internal, Message: "internal error"},
 }
 
-// The least time that a caller is asked to wait: for room under a limit or a verifier at work, and for what is a matter of
-// moments.
-const (
-	retryAfter = time.Second
-	retrySoon  = 100 * time.Millisecond
-)
-
-// retryPushback is the trailer that gRPC's own retry reads (gRFC A6), in milliseconds.
-const retryPushback = "grpc-retry-pushback-ms"
-
-// retry returns how long a caller waits before the same call, with a proof made anew, may succeed; 0 if it will not.
-func (r reason) retry() time.Duration {
-	switch r {
-	case rateLimited, verifierUnavailable, proofWindowFull:
-		return retryAfter
-	case proofExpired, requestInProgress:
-		return retrySoon
-	}
-	return 0
+// closes tells whether the connection is closed once the status is out.
+func (r reason) closes() bool {
+	return r == peerCertificateExpired || r == peerNotTrusted || r == identityDenied
 }
 
-func (r reason) String() string { return refusals[r].name }
+// repeated tells whether clients make a call once more that was refused for it: before the handler, as they take it.
+func (r reason) repeated() bool {
+	return r == peerCertificateExpired || r == proofExpired || r == proofSignerUnknown
+}
+
+func (r reason) String() string { return refusals[r].Reason }
 
 // err builds the status of a refusal.
-func (r reason) err(metadata map[string]string) error {
-	refusal := refusals[r]
-	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Domain: errorDomain, Reason: refusal.name, Metadata: metadata}}
-	if wait := r.retry(); wait > 0 {
-		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(wait)})
-	}
-	return withDetails(status.New(refusal.code, refusal.message), details...)
-}
-
-func withDetails(s *status.Status, details ...protoadapt.MessageV1) error {
-	if detailed, err := s.WithDetails(details...); err == nil {
-		return detailed.Err()
-	}
-	return s.Err()
-}
-
-func pushback(wait time.Duration) string { return strconv.FormatInt(wait.Milliseconds(), 10) }
+func (r reason) err(metadata map[string]string) error { return refusals[r].Err(metadata) }
 
 // InvalidField returns the error of a handler that refuses one field of a request: INVALID_ARGUMENT with a
 // BadRequest.FieldViolation and the reason INVALID_FIELD. The description is shown to the caller.
 func InvalidField(field, description string) error {
-	return withDetails(status.New(codes.InvalidArgument, field+": "+description),
-		&errdetails.ErrorInfo{Domain: errorDomain, Reason: "INVALID_FIELD", Metadata: map[string]string{"field": field}},
+	return feature.WithDetails(status.New(codes.InvalidArgument, field+": "+description),
+		&errdetails.ErrorInfo{Domain: feature.ErrorDomain, Reason: "INVALID_FIELD", Metadata: map[string]string{"field": field}},
 		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: field, Description: description}}})
-}
-
-// refusedFor reports whether err is the refusal of this very method. A handler may pass on what a server refused that it
-// called itself: that one names another method.
-func refusedFor(err error, r reason, method string) bool {
-	for _, detail := range status.Convert(err).Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == errorDomain {
-			return info.GetReason() == r.String() && info.GetMetadata()["method"] == method
-		}
-	}
-	return false
 }

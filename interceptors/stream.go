@@ -192,7 +192,7 @@ func (g *guardedStream) outcome(err error) error {
 // waitForReader waits until no message of the handler is on its way, or closes the connection of a client that has not
 // read for so long that one is stuck.
 func (g *guardedStream) waitForReader() {
-	if refusals[g.reason].closes {
+	if g.reason.closes() {
 		return // the connection is closed anyway
 	}
 	stalled := time.NewTimer(stallTimeout)

@@ -32,7 +32,7 @@ func (v *vouchers) Exchange(ctx context.Context, req *vouchersv1.ExchangeRequest
 // pay is the rest of the saga: in the handler, and again after a crash or an error until it has ended with Finish or Refuse.
 func (v *vouchers) pay(ctx context.Context, req *vouchersv1.ExchangeRequest) (*vouchersv1.ExchangeResponse, error) {
 	saga := exactlyonce.SagaFrom(ctx)
-	// On behalf of nobody, whoever has called: later attempts have no user, and to the ledger it is to be the same request.
+	// On behalf of nobody: later attempts have no user, and the ledger must see the same request each time.
 	ctx = interceptors.AsUser(ctx, "")
 	id := saga.Child("pay") // the same request_id at each attempt: the ledger pays once
 	paid, refusal := v.ledger.Transfer(ctx, &ledgerv1.TransferRequest{

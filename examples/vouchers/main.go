@@ -100,7 +100,7 @@ func serve(ctx context.Context, lis net.Listener, source interceptors.Source, ro
 	defer func() { err = errors.Join(err, conn.Close()) }()
 
 	v := &vouchers{db: db, ledger: ledgerv1.NewLedgerServiceClient(conn), account: cfg.account}
-	exactlyonce.Resume(once, vouchersv1.VouchersService_Exchange_FullMethodName, v.pay) // before srv.Serve
+	exactlyonce.OnResume(once, vouchersv1.VouchersService_Exchange_FullMethodName, v.pay) // before srv.Serve
 	srv := guard.NewServer()
 	vouchersv1.RegisterVouchersServiceServer(srv, v)
 	reflection.Register(srv) // for rolecall call, which does not know the proto file

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -128,10 +129,10 @@ func TestTwoGuardsCannotHaveTheSameFeature(t *testing.T) {
 		t.Error("it started twice")
 	}
 	for name, cfg := range map[string]exactlyonce.Config{
-		"no database":  {},
-		"a short Keep": {DB: unopened{}, Keep: 1},
-		"a long Lease": {DB: unopened{}, Lease: exactlyonce.DefaultKeep},
-		"no rows":      {DB: unopened{}, MaxRows: -1},
+		"no database":                {},
+		"a Keep that proofs outlive": {DB: unopened{}, Keep: time.Minute},
+		"a long Lease":               {DB: unopened{}, Lease: exactlyonce.DefaultKeep},
+		"no rows":                    {DB: unopened{}, MaxRows: -1},
 	} {
 		if _, err := exactlyonce.New(cfg).Start(feature.Env{}); err == nil {
 			t.Errorf("%s: started", name)

@@ -18,10 +18,14 @@ type preparation struct {
 
 var errPrepare = errors.New("the handler runs again, after what it asked for by exactlyonce.Beforehand")
 
-// Beforehand has slow work, such as the hash of a password, done outside of the open transaction, which would hold up others. The first
-// time it returns an error, which the handler returns; the transaction is undone, f runs, and the handler runs again from
-// its start, to get here what f returned. So f runs only for requests that are new and came this far. A handler
-// may ask for one such work, and gets an error if it asks for a second. Without an open transaction f runs at once.
+// Beforehand has slow work, such as the hash of a password, done outside of the open transaction, which would hold up others:
+//
+//  1. When the handler first comes here, Beforehand returns an error. The handler returns that, and its transaction is undone.
+//  2. f runs, outside of any transaction.
+//  3. The handler runs again from its start, and gets what f returned.
+//
+// So f runs only for requests that are new and came this far. A handler may ask for one such work, and gets an error if it asks
+// for a second. Without an open transaction f runs at once.
 func Beforehand[T any](ctx context.Context, f func(context.Context) (T, error)) (T, error) {
 	t := transactionOf(ctx)
 	if t == nil || t.earlier == nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -28,8 +29,8 @@ type answer struct {
 	detail   string
 	err      error
 
-	comeAgain bool // err is of this package, and asks for the same request again
-	repeated  bool // it is what was stored before
+	retry    time.Duration // if above zero, err is of this package, and asks for the same request again
+	repeated bool          // it is what was stored before
 }
 
 // refusal is an answer of the package's own, for which the transaction is undone.
@@ -52,6 +53,10 @@ func (r *Requests) claim(ctx context.Context, t *transaction, q *request) (*answ
 		return nil, refuse(feature.InProgress, "another call with this request_id runs")
 	}
 	if q.proof != nil {
+		// It was good when the call came, and has waited for the database since.
+		if !r.now().Before(q.proof.Expires) {
+			return nil, refuse(feature.Expired, "the proof has expired while the call waited for the database")
+		}
 		nonce := nonces.Nonce{Signer: q.proof.Signer.String(), Value: q.proof.Nonce, Expires: q.proof.Expires}
 		switch result, err := nonces.Burn(ctx, t.tx, nonce); {
 		case err != nil:
@@ -62,7 +67,7 @@ func (r *Requests) claim(ctx context.Context, t *transaction, q *request) (*answ
 			return nil, refuse(feature.Replayed, "the proof was used before")
 		}
 	}
-	found, err := t.find(ctx, q.sum, r.now())
+	found, err := t.find(ctx, q.sum)
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ func child(url string) {
 	r := exactlyonce.New(exactlyonce.Config{DB: adopt(url, openDB(url)), Lease: shortLease})
 	saga := os.Getenv(formEnv) == "saga"
 	if saga {
-		exactlyonce.Resume(r, transfer, func(context.Context, *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) { return nil, nil })
+		exactlyonce.OnResume(r, transfer, func(context.Context, *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) { return nil, nil })
 	}
 	running, err := r.Start(feature.Env{})
 	if err == nil {

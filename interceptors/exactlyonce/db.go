@@ -23,10 +23,11 @@ const (
 // DB runs transactions: SQLite and PostgreSQL make one. Safe for concurrent use.
 type DB interface {
 	// Write runs f in one transaction, once, and commits if f returns nil. An error of f comes back as it is, and one of a
-	// commit that the database did not answer is ErrOutcomeUnknown. A commit that it refused is any other error. An error or a panic of f undoes the transaction. The
-	// context that f gets is ctx or one made of it, for the statements. While the database is not open yet, Write returns any error.
+	// commit that the database did not answer is ErrOutcomeUnknown. A commit that it refused is any other error. An error or a
+	// panic of f undoes the transaction. The context that f gets is ctx or one made of it, for the statements. While the database
+	// is not open yet, Write returns any error.
 	Write(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error
-	// Dialect is asked by f of Write only.
+	// Dialect is called only while Write runs f.
 	Dialect() Dialect
 }
 

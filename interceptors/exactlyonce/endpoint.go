@@ -8,8 +8,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Endpoint is a method of the local form in three steps, for those who like to see them apart. The zero value of none of
-// them will do.
+// Endpoint is a method of the local form in three steps, for those who like to see them apart. All three are
+// required.
 type Endpoint[Req, State, Resp any] struct {
 	// Load reads what the request is about, and locks it: SELECT ... FOR UPDATE in PostgreSQL.
 	Load func(ctx context.Context, tx *sql.Tx, request Req) (State, error)

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/proto"
+
+	"example.com/rolecall/interceptors/internal/feature"
 )
 
 // Payload is what requests are compared by.
@@ -16,6 +18,17 @@ func Payload(t *testing.T, m proto.Message) [32]byte {
 	}
 	return sum
 }
+
+// Do is what the guard calls.
+func (r *Requests) Do(ctx context.Context, call *feature.OnceCall, run func(context.Context) (proto.Message, error)) ([]byte, feature.Verdict, string, error) {
+	return enforcer{r}.Do(ctx, call, run)
+}
+
+// Serve is what the guard calls when the server starts.
+func (r *Requests) Serve(methods []feature.Method) error { return enforcer{r}.Serve(methods) }
+
+// Close is what the guard calls at the end.
+func (r *Requests) Close() error { return enforcer{r}.Close() }
 
 // Prune deletes once what has expired.
 func (r *Requests) Prune(ctx context.Context) { r.pruneAll(ctx) }

@@ -170,6 +170,15 @@ func (k *kit) clock() time.Time { return time.Now().Add(time.Duration(k.now.Load
 
 func (k *kit) pass(d time.Duration) { k.now.Add(int64(d)) }
 
+// pruneAfter lets time pass, and deletes what has expired by then: by a time that an earlier call has written down.
+func (k *kit) pruneAfter(t testing.TB, r *exactlyonce.Requests, d time.Duration) {
+	t.Helper()
+	k.pass(d)
+	r.Prune(t.Context())
+	k.pass(2 * time.Minute)
+	r.Prune(t.Context())
+}
+
 func (k *kit) exec(t testing.TB, statement string, args ...any) {
 	t.Helper()
 	if _, err := k.db.ExecContext(t.Context(), statement, args...); err != nil {

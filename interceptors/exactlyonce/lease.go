@@ -90,13 +90,3 @@ func pause(attempt int) time.Duration {
 	longest := min(firstPause<<min(attempt-1, 20), lastPause)
 	return longest/2 + rand.N(longest/2)
 }
-
-// change runs a statement and tells whether it changed a row.
-func (t *transaction) change(ctx context.Context, query string, args ...any) (bool, error) {
-	result, err := t.tx.ExecContext(ctx, query, args...)
-	if err != nil {
-		return false, err
-	}
-	n, err := result.RowsAffected()
-	return n > 0, err
-}

@@ -91,9 +91,9 @@ func (r *Requests) settled(ctx context.Context, method string, a answer, err err
 	case errors.Is(err, ErrOutcomeUnknown):
 		// Whether or not it took effect: the next one with this request_id finds out.
 		r.log.LogAttrs(ctx, slog.LevelError, "database error", slog.String("doing", "commit a request"), slog.String("method", method), slog.Any("error", err))
-		return answer{err: errUnavailable(), comeAgain: true}
+		return again(feature.RequestsUnavailable)
 	case gaveWay(err):
-		return answer{err: errGaveWay(), comeAgain: true}
+		return again(gaveUp)
 	case errors.Is(err, errOver), errors.Is(err, errNotCommitted), sqlState(err) == inFailedTransaction:
 		// It would be the same the next time: a mistake of the handler.
 		r.log.LogAttrs(ctx, slog.LevelError, "the transaction of a handler could not be committed", slog.String("method", method), slog.Any("error", err))

@@ -13,14 +13,14 @@ import (
 
 // Kinds of what Do answers, in metrics.
 const (
-	ran int = iota // the handler's response or error
-	repeated
-	refusedIt // the package refused, or the database did not answer
-	inProgress
+	kindRan int = iota // the handler's response or error
+	kindRepeated
+	kindRefused // the package refused, or the database did not answer
+	kindInProgress
 	kinds
 )
 
-var kindNames = [kinds]string{ran: "ran", repeated: "repeated", refusedIt: "refused", inProgress: "in_progress"}
+var kindNames = [kinds]string{kindRan: "ran", kindRepeated: "repeated", kindRefused: "refused", kindInProgress: "in_progress"}
 
 // counts is what the feature counts. Safe for concurrent use.
 type counts struct {
@@ -30,14 +30,14 @@ type counts struct {
 }
 
 func (c *counts) count(a answer) {
-	kind := ran
+	kind := kindRan
 	switch {
 	case a.repeated:
-		kind = repeated
+		kind = kindRepeated
 	case a.verdict == feature.InProgress:
-		kind = inProgress
-	case a.verdict != feature.Good || a.comeAgain:
-		kind = refusedIt
+		kind = kindInProgress
+	case a.verdict != feature.Good || a.retry > 0:
+		kind = kindRefused
 	}
 	c.outcomes[kind].Add(1)
 }

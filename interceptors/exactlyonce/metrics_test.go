@@ -22,7 +22,7 @@ func TestOutcomesAndSagasAreCounted(t *testing.T) {
 	k.createEffects(t)
 	reader := sdkmetric.NewManualReader()
 	r := exactlyonce.New(exactlyonce.Config{DB: adopt(k.url, k.db)})
-	exactlyonce.Resume(r, open, func(ctx context.Context, _ *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) {
+	exactlyonce.OnResume(r, open, func(ctx context.Context, _ *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) {
 		return finish(ctx)
 	})
 	if _, err := r.Start(feature.Env{Meters: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))}); err != nil {

@@ -11,8 +11,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/protoadapt"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"example.com/rolecall/interceptors/internal/feature"
 )
@@ -119,41 +117,16 @@ func (o Outcome) answer() answer {
 	return answer{response: o.Response}
 }
 
-// Statuses of Find, Cancel and Do. Reasons and messages are those of the guard's own refusals.
-func errRequestID() error {
-	return detailed(codes.InvalidArgument, "request_id: a UUID is needed, in 36 characters",
-		&errdetails.ErrorInfo{Domain: "rolecall", Reason: "REQUEST_ID_REQUIRED"})
+// gaveUp is the refusal of a request whose transactions have given way to others for too often.
+var gaveUp = feature.Refusal{
+	Code: codes.Aborted, Reason: feature.RequestInProgress.Reason, Wait: feature.RetryAfter,
+	Message: "too many changes at once: send the request again, with the same request_id",
 }
 
-func errInProgress() error {
-	return detailed(codes.Aborted, "the request still runs: ask again",
-		&errdetails.ErrorInfo{Domain: "rolecall", Reason: "REQUEST_IN_PROGRESS"}, retryInfo())
-}
+// again answers with a refusal that asks for the same request again.
+func again(r feature.Refusal) answer { return answer{err: r.Err(nil), retry: r.Wait} }
 
-func errUnavailable() error {
-	return detailed(codes.Unavailable, "the database does not answer: send the request again, with the same request_id", retryInfo())
-}
-
-func errGaveWay() error {
-	return detailed(codes.Aborted, "too many changes at once: send the request again, with the same request_id", retryInfo())
-}
-
-func errFull() error {
-	return detailed(codes.ResourceExhausted, "as many requests of the caller are remembered as may be: try again later",
-		&errdetails.ErrorInfo{Domain: "rolecall", Reason: "RATE_LIMITED"}, retryInfo())
-}
-
-// comeAgain is when a request that could not be answered is worth sending again.
-const comeAgain = time.Second
-
-func retryInfo() *errdetails.RetryInfo {
-	return &errdetails.RetryInfo{RetryDelay: durationpb.New(comeAgain)}
-}
-
-func detailed(code codes.Code, message string, details ...protoadapt.MessageV1) error {
-	s := status.New(code, message)
-	if with, err := s.WithDetails(details...); err == nil {
-		s = with
-	}
-	return s.Err()
+// errNotFinal is the mistake of who stores a refusal that is not final.
+func errNotFinal(code codes.Code) error {
+	return status.Errorf(codes.Internal, "%v is not the code of a final refusal", code)
 }

@@ -10,17 +10,20 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
+
+	"example.com/rolecall/interceptors/internal/requestid"
 )
 
-// payloadOf is what two requests with the same request_id are compared by: the SHA-256 of the message without its
-// request_id, which is in the key, and without fields marked debug_redact, because a fast hash of a password has no place in a database.
+// payloadOf is what two requests with the same request_id are compared by: the SHA-256 of the message without its request_id,
+// which is in the key, and without fields marked debug_redact, because a fast hash of a password has no place in a database.
+//
 // Fields that the service does not know count, in the order of their numbers like any other: a server that has learned a field
-// meanwhile makes the same of the same request. It does not if the field is inside of a message of the request and its number is below
-// another's there, or if it is marked debug_redact.
+// meanwhile makes the same of the same request. It does not if the field is inside of a message of the request and its number
+// is below another's there, or if it is marked debug_redact.
 func payloadOf(m proto.Message) ([sha256.Size]byte, error) {
 	m = proto.Clone(m)
 	redact(m.ProtoReflect())
-	if field := m.ProtoReflect().Descriptor().Fields().ByName(requestIDField); field != nil {
+	if field := requestid.Field(m); field != nil {
 		m.ProtoReflect().Clear(field)
 	}
 	text, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)

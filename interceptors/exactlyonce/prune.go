@@ -50,13 +50,18 @@ func (r *Requests) pruneNonces(ctx context.Context, t *transaction) (bool, error
 	return nonces.Prune(ctx, t.tx, t.dialect, r.now())
 }
 
+// pruneRequests comes before pruneNonces, which writes down the time that the next one goes by.
 func (r *Requests) pruneRequests(ctx context.Context, t *transaction) (more bool, err error) {
+	passed, err := nonces.Passed(ctx, t.tx, r.now())
+	if err != nil || passed.IsZero() {
+		return false, err
+	}
 	skip := ""
 	if t.dialect == DialectPostgreSQL {
 		skip = " FOR UPDATE SKIP LOCKED"
 	}
 	deleted, err := t.tx.QueryContext(ctx, "DELETE FROM rolecall_requests WHERE key IN (SELECT key FROM rolecall_requests "+
-		"WHERE expires_us <= $1 AND state <> 'RUNNING' ORDER BY expires_us LIMIT $2"+skip+") RETURNING peer, on_behalf_of", r.now().UnixMicro(), pruneBatch)
+		"WHERE expires_us <= $1 AND state <> 'RUNNING' ORDER BY expires_us LIMIT $2"+skip+") RETURNING peer, on_behalf_of", passed.UnixMicro(), pruneBatch)
 	if err != nil {
 		return false, err
 	}

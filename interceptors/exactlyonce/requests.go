@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -22,7 +19,7 @@ import (
 // prepareTimeout bounds the making of the tables.
 const prepareTimeout = 30 * time.Second
 
-// Requests is the feature, for one guard, and what the service asks what came of a request. Safe for concurrent use.
+// Requests is the feature of one guard. The service also asks it what came of a request: Find, Cancel. Safe for concurrent use.
 type Requests struct {
 	config Config
 	wrong  error // of the configuration
@@ -74,11 +71,19 @@ func (r *Requests) Start(env feature.Env) (feature.Running, error) {
 	if env.Log != nil {
 		r.log = env.Log
 	}
-	return r, nil
+	return enforcer{r}, nil
 }
 
+// enforcer is the feature at work, as the guard calls it.
+type enforcer struct{ *Requests }
+
+var (
+	_ feature.Once    = enforcer{}
+	_ feature.Serving = enforcer{}
+)
+
 // Serve makes the tables, and starts what goes on in the background: pruning, and sagas that were left behind.
-func (r *Requests) Serve(methods []feature.Method) error {
+func (r enforcer) Serve(methods []feature.Method) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	once := make(map[string]bool)
@@ -93,7 +98,7 @@ func (r *Requests) Serve(methods []feature.Method) error {
 	}
 	for method, s := range r.sagas {
 		if !once[method] {
-			return fmt.Errorf("%s was given to exactlyonce.Resume, and is no method of the server with exactly_once", method)
+			return fmt.Errorf("%s was given to exactlyonce.OnResume, and is no method of the server with exactly_once", method)
 		}
 		if secret := secretIn(s.request, make(map[protoreflect.FullName]bool)); secret != "" {
 			return fmt.Errorf("%s: the request of a saga is stored while it runs, and %s is marked debug_redact: use the local form, or take the field out", method, secret)
@@ -116,7 +121,7 @@ func (r *Requests) Serve(methods []feature.Method) error {
 }
 
 // Close ends what goes on in the background, and waits for it. It comes before the database is closed.
-func (r *Requests) Close() error {
+func (r enforcer) Close() error {
 	r.mu.Lock()
 	r.stop()
 	r.mu.Unlock()
@@ -125,17 +130,12 @@ func (r *Requests) Close() error {
 }
 
 // Do implements feature.Once.
-func (r *Requests) Do(ctx context.Context, call *feature.OnceCall, run func(context.Context) (proto.Message, error)) ([]byte, feature.Verdict, string, error) {
+func (r enforcer) Do(ctx context.Context, call *feature.OnceCall, run func(context.Context) (proto.Message, error)) ([]byte, feature.Verdict, string, error) {
 	a := r.do(ctx, call, run)
 	r.counts.count(a)
-	if a.comeAgain {
-		_ = grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", pushback)) // fails outside of a server
-	}
+	feature.SetPushback(ctx, a.retry)
 	return a.response, a.verdict, a.detail, a.err
 }
-
-// pushback is how long gRPC's own retry waits (gRFC A6), in milliseconds: as long as RetryInfo says to others.
-var pushback = strconv.FormatInt(comeAgain.Milliseconds(), 10)
 
 func (r *Requests) do(ctx context.Context, call *feature.OnceCall, run func(context.Context) (proto.Message, error)) answer {
 	id, ok := requestIDOf(call.Message)

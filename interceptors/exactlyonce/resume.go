@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// firstAttempt bounds the first attempt at a saga that was taken over, and lastAttempt the later ones, each of which may take twice
-	// as long as the one before: sagas that hang leave their places to others soon, and one that is slow gets its time.
+	// firstAttempt bounds the first attempt at a saga that was taken over, and lastAttempt the later ones, each of which may take
+	// twice as long as the one before: sagas that hang leave their places to others soon, and one that is slow gets its time.
 	firstAttempt = 5 * time.Second
 	lastAttempt  = time.Minute
 	// maxAtOnce bounds the sagas of one method that one process has taken over and runs. Methods do not share it, because they may
@@ -31,19 +31,20 @@ type resumption struct {
 	free    atomic.Int64 // how many more may be taken over
 }
 
-// Resume makes a method one of the saga form. f goes on with requests that had begun and were not finished: the process was
-// killed, or the handler returned an error. It is called before the server starts. The context that f gets has the Saga, and no caller: whose
-// request it is, the Saga's Key tells. f may run again after every error, and beside an earlier run that has fallen silent, of
-// which only one can finish; so what it calls must take effect once, with request_ids from Saga.Child. What it returns counts for
-// nothing without Finish or Refuse. The first attempt ends after 5 seconds, and later ones after twice as long each, up to a minute;
-// the next one comes after 1 second to 5 minutes. Resume panics when the server has started.
-func Resume[Req, Resp proto.Message](r *Requests, method string, f func(ctx context.Context, request Req) (Resp, error)) {
+// OnResume gives a method the saga form. f goes on with requests that had begun and were not finished: the process
+// was killed, or the handler returned an error. It is called before the server starts, and panics after that.
+//
+// The context that f gets has the Saga, and no caller: whose request it is, the Saga's Key tells. f may run again after every
+// error, and beside an earlier run that has fallen silent, of which only one can finish; so what it calls must take effect once,
+// with request_ids from Saga.Child. What it returns counts for nothing without Finish or Refuse. The first attempt ends after 5
+// seconds, and later ones after twice as long each, up to a minute; the next one comes after 1 second to 5 minutes.
+func OnResume[Req, Resp proto.Message](r *Requests, method string, f func(ctx context.Context, request Req) (Resp, error)) {
 	var none Req
 	typ := none.ProtoReflect().Type()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.serves {
-		panic("exactlyonce: Resume of " + method + " after the server has started, when nobody looks for its sagas any more: call it before Serve")
+		panic("exactlyonce: OnResume of " + method + " after the server has started, when nobody looks for its sagas any more: call it before Serve")
 	}
 	saga := &resumption{request: typ.Descriptor(), run: func(ctx context.Context, text []byte) error {
 		request := typ.New().Interface().(Req)
@@ -95,7 +96,8 @@ func (r *Requests) takeOver(ctx context.Context) {
 	}
 }
 
-// left takes sagas whose lease has ended: from the transaction's commit on they are this process's. more says that there may be others.
+// left takes sagas whose lease has ended: from the transaction's commit on they are this process's. more says that there may be
+// others.
 func (r *Requests) left(ctx context.Context) (taken []row, more bool, err error) {
 	err = r.write(ctx, func(ctx context.Context, t *transaction) error {
 		taken, more = nil, false
@@ -127,14 +129,16 @@ func (r *Requests) left(ctx context.Context) (taken []row, more bool, err error)
 	return taken, more, nil
 }
 
-// abandoned reads sagas of a method, and locks them.
+// abandoned reads sagas of a method whose lease has ended, and locks them. One that ends later than any lease may is from before the
+// clock of the database was set back.
 func (t *transaction) abandoned(ctx context.Context, method string, now, most int64) ([]row, error) {
 	skip := ""
 	if t.dialect == DialectPostgreSQL {
 		skip = " FOR UPDATE SKIP LOCKED"
 	}
 	found, err := t.tx.QueryContext(ctx, "SELECT key, method, peer, signer, on_behalf_of, request_id, created_us, request, fence FROM rolecall_requests "+
-		"WHERE state = 'RUNNING' AND lease_us <= $1 AND method = $2 ORDER BY lease_us LIMIT $3"+skip, now, method, most)
+		"WHERE state = 'RUNNING' AND (lease_us <= $1 OR lease_us > $2) AND method = $3 ORDER BY lease_us LIMIT $4"+skip,
+		now, now+maxLease.Microseconds(), method, most)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +210,7 @@ func (r *Requests) tellOfOrphans(ctx context.Context) {
 	}
 	for method, n := range left {
 		if r.sagas[method] == nil {
-			r.log.LogAttrs(ctx, slog.LevelWarn, "sagas have begun and are of a method that was not given to exactlyonce.Resume: nobody finishes them",
+			r.log.LogAttrs(ctx, slog.LevelWarn, "sagas have begun and are of a method that was not given to exactlyonce.OnResume: nobody finishes them",
 				slog.String("method", method), slog.Int("sagas", n))
 		}
 	}

@@ -59,6 +59,27 @@ func (r *rows) room(ctx context.Context, t *transaction, key Key, times int) err
 	return nil
 }
 
+// maxRunning bounds the sagas of one method that run on behalf of one user behind one peer, those included that wait for their next
+// attempt: they hold their requests, and each takes the place of another user's when it is taken over.
+const maxRunning = 100
+
+// roomToRun returns a refusal if as many sagas run for the user of a request as may.
+func (t *transaction) roomToRun(ctx context.Context, key Key) error {
+	if key.User == "" {
+		return nil
+	}
+	var n int
+	err := t.tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM (SELECT 1 FROM rolecall_requests "+
+		"WHERE state = 'RUNNING' AND peer = $1 AND on_behalf_of = $2 AND method = $3 LIMIT $4) AS theirs", key.Peer, key.User, key.Method, maxRunning).Scan(&n)
+	if err != nil {
+		return fmt.Errorf("count the sagas of the user: %w", err)
+	}
+	if n >= maxRunning {
+		return refuse(feature.TooMany, "as many requests on behalf of the user run as may")
+	}
+	return nil
+}
+
 func (r *rows) ofPeer(ctx context.Context, t *transaction, peer string, most int) (int, error) {
 	return counted(ctx, t, r, r.peers, peer, most, "SELECT COUNT(*) FROM (SELECT 1 FROM rolecall_requests WHERE peer = $1 LIMIT $2) AS theirs", peer, 2*r.max)
 }

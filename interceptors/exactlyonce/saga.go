@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"example.com/rolecall/interceptors/internal/feature"
+	"example.com/rolecall/interceptors/internal/requestid"
 )
 
 // Saga is one run of a request of the saga form. Its methods are called by one goroutine at a time.
@@ -27,7 +28,7 @@ type Saga struct {
 
 type sagaKey struct{}
 
-// SagaFrom returns the saga that runs: in a handler of a method that was given to Resume, and in what Resume was given. nil elsewhere.
+// SagaFrom returns the saga that runs: in a handler of a method that was given to OnResume, and in what OnResume was given. nil elsewhere.
 func SagaFrom(ctx context.Context) *Saga {
 	s, _ := ctx.Value(sagaKey{}).(*Saga)
 	return s
@@ -44,14 +45,18 @@ func (s *Saga) Attempt() int { return max(1, int(s.fence)) }
 
 // Child returns the request_id for a step of the saga, a call to another service: the same one at each attempt, and another one
 // for each step and each request.
-func (s *Saga) Child(step string) string { return child(s.request.sum, step) }
+func (s *Saga) Child(step string) string { return requestid.Child([16]byte(s.request.sum[:16]), step) }
+
+// maxRequest bounds the stored request of a saga that runs, in bytes.
+const maxRequest = 64 << 10
 
 // errStands is what Begin returns where the caller is answered by what is stored.
 var errStands = status.Error(codes.Aborted, "the request was answered before, or runs elsewhere")
 
 // Begin stores that the request runs, together with what f does in its transaction, by Tx of the context it is given. From
 // then on the request is finished, by this handler or by a later attempt. With an error nothing is stored: the handler
-// returns the error, and the caller gets what stands.
+// returns the error, and the caller gets what stands. A request of more than 64 KiB is refused with INVALID_ARGUMENT, and one on
+// behalf of a user for whom 100 run with RESOURCE_EXHAUSTED: requests are stored whole while they run.
 func (s *Saga) Begin(ctx context.Context, f func(context.Context) error) error {
 	if s.fence != 0 {
 		return status.Error(codes.Internal, "the saga has begun already")
@@ -60,6 +65,9 @@ func (s *Saga) Begin(ctx context.Context, f func(context.Context) error) error {
 	if err != nil {
 		return status.Error(codes.InvalidArgument, "the request cannot be encoded")
 	}
+	if len(text) > maxRequest {
+		return status.Errorf(codes.InvalidArgument, "the request has %d bytes, and %d can be stored while it runs: make it smaller", len(text), maxRequest)
+	}
 	r := s.requests
 	var stored *answer
 	var row *row
@@ -67,12 +75,15 @@ func (s *Saga) Begin(ctx context.Context, f func(context.Context) error) error {
 		if stored, err = r.claim(ctx, t, s.request); err != nil || stored != nil {
 			return err
 		}
+		if err := t.roomToRun(ctx, s.request.key); err != nil {
+			return err
+		}
 		row = r.newRow(s.request, running, nil)
 		row.request, row.fence, row.lease = text, 1, r.config.Lease
 		if err := r.store(ctx, t, row); err != nil {
 			return err
 		}
-		return t.inside(ctx, f)
+		return t.inSavepoint(ctx, f)
 	})
 	if err == nil && stored == nil {
 		s.created, s.fence = row.created, row.fence
@@ -96,7 +107,7 @@ func (s *Saga) Begin(ctx context.Context, f func(context.Context) error) error {
 //
 //	return response, saga.Finish(ctx, response, f)
 //
-// It goes on where the caller has left. It fails, and nothing that f did stays, where the saga was taken over meanwhile.
+// The end of the caller's context does not interrupt it. It fails, and nothing that f did stays, where the saga was taken over meanwhile.
 func (s *Saga) Finish(ctx context.Context, response proto.Message, f func(context.Context) error) error {
 	text, err := encodeResponse(response)
 	if err != nil {
@@ -112,7 +123,7 @@ func (s *Saga) Finish(ctx context.Context, response proto.Message, f func(contex
 func (s *Saga) Refuse(ctx context.Context, refusal error, f func(context.Context) error) error {
 	final, ok := finalRefusal(refusal)
 	if !ok {
-		return status.Errorf(codes.Internal, "%v is not the code of a final refusal", status.Code(refusal))
+		return errNotFinal(status.Code(refusal))
 	}
 	text, final := encodeRefusal(final)
 	if err := s.end(ctx, refused, text, answer{err: final.Err()}, f); err != nil {
@@ -145,7 +156,7 @@ func (s *Saga) end(ctx context.Context, state string, outcome []byte, a answer, 
 		if !changed {
 			return undone{errLost}
 		}
-		return t.inside(ctx, f)
+		return t.inSavepoint(ctx, f)
 	})
 	if err == nil {
 		s.answer = &a
@@ -212,7 +223,7 @@ func (s *Saga) unfinished(ctx context.Context, err error) answer {
 	if err == nil || isFinal(err) {
 		s.requests.log.LogAttrs(ctx, slog.LevelError, "a saga ended without Finish or Refuse; it will be resumed",
 			slog.String("method", s.request.key.Method), slog.Any("error", err))
-		return answer{err: errInProgress(), comeAgain: true}
+		return again(feature.RequestInProgress)
 	}
 	return answer{err: err}
 }
@@ -224,5 +235,3 @@ func (s *Saga) taken(ctx context.Context, t *transaction) (bool, error) {
 	err := t.tx.QueryRowContext(ctx, "SELECT state, fence FROM rolecall_requests WHERE key = $1", s.request.sum[:]).Scan(&state, &fence)
 	return fence != s.fence, err
 }
-
-var _ feature.Once = (*Requests)(nil)

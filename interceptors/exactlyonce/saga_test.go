@@ -25,7 +25,7 @@ func lease(c *exactlyonce.Config) { c.Lease = shortLease }
 type resumed = func(context.Context, *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error)
 
 func resume(f resumed) func(*exactlyonce.Requests) {
-	return func(r *exactlyonce.Requests) { exactlyonce.Resume(r, transfer, f) }
+	return func(r *exactlyonce.Requests) { exactlyonce.OnResume(r, transfer, f) }
 }
 
 // never is for sagas that nobody is to resume.
@@ -203,99 +203,17 @@ func TestASagaThatEndsUnfinishedIsResumedUntilItIsFinished(t *testing.T) {
 	})
 }
 
-func TestAHandlerWhoseSagaWasTakenOverCannotFinish(t *testing.T) {
+func TestACallerWhoLeavesDoesNotKeepASagaFromItsEnd(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, k *kit) {
 		r, id := k.start(t, nil, never(t)), newID()
-		idle(t, r)
-		var other *exactlyonce.Requests
-		got := do(t.Context(), r, call(id, proven), pay(func(ctx context.Context, saga *exactlyonce.Saga) error {
-			// As if this process had been stopped for longer than its lease.
-			finished := make(chan struct{})
-			k.exec(t, "UPDATE rolecall_requests SET lease_us = 0")
-			other = k.start(t, nil, resume(func(ctx context.Context, _ *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) {
-				defer close(finished)
-				m := response("of the one that took over")
-				return m, exactlyonce.SagaFrom(ctx).Finish(ctx, m, effect)
-			}))
-			<-finished
-			if err := saga.Refuse(ctx, status.Error(codes.NotFound, "no"), effect); status.Code(err) != codes.Aborted {
-				t.Errorf("refuse: got %v", err)
-			}
-			return nil
-		}))
-		if !strings.Contains(ok(t, got).Response, "of the one that took over") {
-			t.Errorf("the caller got %+v", got)
-		}
-		if again := do(t.Context(), other, call(id, proven), bump); again != got {
-			t.Errorf("again: got %+v, want %+v", again, got)
-		}
-		k.check(t, 2, 1, 2)
-	})
-}
-
-func TestAHandlerWhoseSagaWasTakenOverIsTold(t *testing.T) {
-	t.Parallel()
-	each(t, func(t *testing.T, k *kit) {
-		r := k.start(t, lease, never(t))
-		got := do(t.Context(), r, call(newID()), pay(func(ctx context.Context, _ *exactlyonce.Saga) error {
-			k.exec(t, "UPDATE rolecall_requests SET fence = fence + 1, lease_us = lease_us + 60000000")
-			<-ctx.Done()
-			return context.Cause(ctx)
-		}))
-		if got != (result{Code: codes.Aborted}) {
-			t.Errorf("got %+v, want Aborted", got)
-		}
-	})
-}
-
-func TestTheLeaseIsRenewedWhileTheHandlerRuns(t *testing.T) {
-	t.Parallel()
-	each(t, func(t *testing.T, k *kit) {
-		r := k.start(t, lease, never(t))
-		k.start(t, lease, never(t)) // another replica, which looks for what was left behind
-		read := func() int { return k.number(t, "SELECT lease_us FROM rolecall_requests") }
-		ok(t, do(t.Context(), r, call(newID()), pay(func(context.Context, *exactlyonce.Saga) error {
-			first := read()
-			eventually(t, "renewed beyond three leases", func() bool { return read()-first > int(3*shortLease.Microseconds()) })
+		ctx, leave := context.WithCancel(t.Context())
+		first := ok(t, do(ctx, r, call(id), pay(func(context.Context, *exactlyonce.Saga) error {
+			leave()
 			return nil
 		})))
-	})
-}
-
-func TestTwoWorkersDoNotTakeOverTheSameSaga(t *testing.T) {
-	t.Parallel()
-	each(t, func(t *testing.T, k *kit) {
-		var ended, twice atomic.Int64
-		var running sync.Map
-		const sagas = 20
-		seed := k.start(t, nil, never(t))
-		idle(t, seed)
-		for range sagas {
-			do(t.Context(), seed, call(newID()), pay(func(context.Context, *exactlyonce.Saga) error { return errors.New("later") }))
-		}
-		for range 2 {
-			k.start(t, nil, resume(func(ctx context.Context, _ *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) {
-				saga := exactlyonce.SagaFrom(ctx)
-				if _, other := running.LoadOrStore(saga.Key(), true); other {
-					twice.Add(1)
-				}
-				defer running.Delete(saga.Key())
-				m := response("x")
-				err := saga.Finish(ctx, m, effect) // on SQLite it may find the file busy, and comes again
-				if err == nil {
-					ended.Add(1)
-				}
-				return m, err
-			}))
-		}
-		k.exec(t, "UPDATE rolecall_requests SET lease_us = 0")
-		eventually(t, "all are finished", func() bool { return ended.Load() >= sagas })
-		if ended.Load() != sagas || twice.Load() != 0 || k.effects(t) != 2*sagas {
-			t.Errorf("%d finished, %d ran twice at once, %d effects, want %d, none and %d", ended.Load(), twice.Load(), k.effects(t), sagas, 2*sagas)
-		}
-		if left := k.number(t, "SELECT COUNT(*) FROM rolecall_requests WHERE state = 'RUNNING'"); left != 0 {
-			t.Errorf("%d still run", left)
+		if got := do(t.Context(), r, call(id), bump); got != first {
+			t.Errorf("got %+v, want %+v", got, first)
 		}
 	})
 }
@@ -306,7 +224,7 @@ func TestARunningSagaDoesNotExpire(t *testing.T) {
 		r, id := k.start(t, nil, never(t)), newID()
 		first := ok(t, do(t.Context(), r, call(id), pay(func(context.Context, *exactlyonce.Saga) error {
 			k.exec(t, "UPDATE rolecall_requests SET expires_us = 1")
-			r.Prune(t.Context())
+			k.pruneAfter(t, r, 0)
 			if got := do(t.Context(), r, call(id), bump); got != (result{Verdict: feature.InProgress}) {
 				t.Errorf("meanwhile: got %+v", got)
 			}
@@ -326,7 +244,7 @@ func TestSagasThatCannotBeAreRefusedAtStart(t *testing.T) {
 			prepare func(*exactlyonce.Requests)
 		}{
 			"debug_redact": {feature.Method{Full: usersv1.UsersService_Create_FullMethodName}, func(r *exactlyonce.Requests) {
-				exactlyonce.Resume(r, usersv1.UsersService_Create_FullMethodName,
+				exactlyonce.OnResume(r, usersv1.UsersService_Create_FullMethodName,
 					func(context.Context, *usersv1.CreateRequest) (*usersv1.CreateResponse, error) { return nil, nil })
 			}},
 			"no method of the server": {feature.Method{Full: open}, never(t)},

@@ -6,12 +6,13 @@ import (
 	"fmt"
 )
 
-// The savepoint around what a handler does. A refusal undoes what it did, and not the proof; and that the savepoint is still there
-// when the handler has returned says that the transaction is.
+// The savepoint around what a handler does. A refusal undoes what it did, and not the proof; and that the savepoint is still
+// there when the handler has returned says that the transaction is.
 //
-// SQLite rolls back all of a transaction when a statement in it that writes is interrupted, as by a context of the handler's own, or when
-// the disk is full (https://www.sqlite.org/lang_transaction.html, "Response To Errors Within A Transaction"). The connection is in autocommit
-// then, and database/sql does not know: a handler that goes on after such an error writes for good, statement by statement.
+// SQLite rolls back all of a transaction when a statement in it that writes is interrupted, as by a context of the handler's own,
+// or when the disk is full (https://www.sqlite.org/lang_transaction.html, "Response To Errors Within A Transaction"). The
+// connection is in autocommit then, and database/sql does not know: a handler that goes on after such an error writes for good,
+// statement by statement.
 
 // errOver is what a transaction ends with that was over before its handler was.
 var errOver = errors.New("the transaction was over before the handler was, so some of what it did may be undone, and some of it committed: " +
@@ -44,8 +45,8 @@ func overOr(err error) error {
 	return err
 }
 
-// inside runs what a handler does in the transaction, and sees that it is still there afterwards. nil does nothing.
-func (t *transaction) inside(ctx context.Context, f func(context.Context) error) error {
+// inSavepoint runs what a handler does in the transaction, and sees that it is still there afterwards. nil does nothing.
+func (t *transaction) inSavepoint(ctx context.Context, f func(context.Context) error) error {
 	if f == nil {
 		return nil
 	}

@@ -2,7 +2,6 @@ package exactlyonce
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 
 	"google.golang.org/grpc/status"
@@ -21,7 +20,7 @@ func (r *Requests) Find(ctx context.Context, key Key) (*Outcome, error) {
 	var outcome *Outcome
 	err = r.within(ctx, func(ctx context.Context, t *transaction) error {
 		outcome = nil
-		found, err := t.find(ctx, key.sum(), r.now())
+		found, err := t.find(ctx, key.sum())
 		if err != nil || found == nil {
 			return err
 		}
@@ -41,7 +40,7 @@ func (r *Requests) Cancel(ctx context.Context, key Key, refusal *status.Status) 
 		return Outcome{}, err
 	}
 	if !final(refusal.Code()) {
-		return Outcome{}, fmt.Errorf("cancel a request: %v is not the code of a final refusal", refusal.Code())
+		return Outcome{}, errNotFinal(refusal.Code())
 	}
 	text, refusal := encodeRefusal(refusal)
 	var stands Outcome
@@ -53,7 +52,7 @@ func (r *Requests) Cancel(ctx context.Context, key Key, refusal *status.Status) 
 		if !got {
 			return refuse(feature.InProgress, "the request runs")
 		}
-		found, err := t.find(ctx, key.sum(), r.now())
+		found, err := t.find(ctx, key.sum())
 		if err != nil {
 			return err
 		}
@@ -79,7 +78,7 @@ func (r *Requests) Cancel(ctx context.Context, key Key, refusal *status.Status) 
 func (k Key) normal() (Key, error) {
 	id, ok := RequestID(k.RequestID)
 	if !ok {
-		return k, errRequestID()
+		return k, feature.RequestIDRequired.Err(nil)
 	}
 	k.RequestID = id
 	return k, nil
@@ -98,12 +97,12 @@ func (r *Requests) status(ctx context.Context, method string, err error) error {
 	a := r.settled(ctx, method, answer{}, err)
 	switch a.verdict {
 	case feature.InProgress:
-		return errInProgress()
+		return feature.RequestInProgress.Err(nil)
 	case feature.TooMany:
-		return errFull()
+		return feature.RequestsFull.Err(nil)
 	case feature.Unavailable:
 		r.log.LogAttrs(ctx, slog.LevelError, "database error", slog.String("detail", a.detail))
-		return errUnavailable()
+		return feature.RequestsUnavailable.Err(nil)
 	}
 	return a.err
 }

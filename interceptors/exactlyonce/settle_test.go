@@ -3,6 +3,7 @@ package exactlyonce_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -87,77 +88,12 @@ func TestFindAndCancelRefuseWhatIsNoKeyAndNoRefusal(t *testing.T) {
 		if _, err := r.Cancel(t.Context(), exactlyonce.Key{RequestID: "1"}, cancelled); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("cancel: got %v", err)
 		}
-		if _, err := r.Cancel(t.Context(), keyOf(call(newID())), status.New(codes.Unavailable, "later")); err == nil {
-			t.Error("a refusal that is not final was stored")
+		if _, err := r.Cancel(t.Context(), keyOf(call(newID())), status.New(codes.Unavailable, "later")); status.Code(err) != codes.Internal {
+			t.Errorf("cancel with a refusal that is not final: got %v", err)
 		}
 		if k.rows(t) != 0 {
 			t.Errorf("%d rows", k.rows(t))
 		}
-	})
-}
-
-func TestAPeerCannotFillTheDatabase(t *testing.T) {
-	t.Parallel()
-	each(t, func(t *testing.T, k *kit) {
-		r := k.start(t, func(c *exactlyonce.Config) { c.MaxRows = 3 })
-		idle(t, r)
-		own := func(c *feature.OnceCall) { c.User = "" }
-		first := call(newID(), own)
-		ok(t, do(t.Context(), r, first, bump))
-		ok(t, do(t.Context(), r, call(newID(), own), bump))
-		ok(t, do(t.Context(), r, call(newID(), own), bump))
-		full := result{Verdict: feature.TooMany}
-		if got := do(t.Context(), r, call(newID(), own), bump); got != full {
-			t.Errorf("the fourth: got %+v", got)
-		}
-		other := k.start(t, func(c *exactlyonce.Config) { c.MaxRows = 3 })
-		idle(t, other)
-		if got := do(t.Context(), other, call(newID(), own), bump); got != full {
-			t.Errorf("the fourth after a restart: got %+v", got)
-		}
-		// What has no room can still be settled, as often again.
-		for n := range 4 {
-			want := map[int]codes.Code{3: codes.ResourceExhausted}[n]
-			if _, err := r.Cancel(t.Context(), keyOf(call(newID(), own)), cancelled); status.Code(err) != want {
-				t.Errorf("cancellation %d: got %v, want %v", n+1, err, want)
-			}
-		}
-		ok(t, do(t.Context(), r, first, bump))
-		ok(t, do(t.Context(), r, call(newID(), func(c *feature.OnceCall) { c.Peer = billing }), bump))
-		k.pass(exactlyonce.DefaultKeep)
-		r.Prune(t.Context())
-		if k.rows(t) != 0 {
-			t.Errorf("%d rows are left after they have expired", k.rows(t))
-		}
-		ok(t, do(t.Context(), r, call(newID()), bump))
-	})
-}
-
-func TestOneUserDoesNotTakeTheRoomOfTheOthers(t *testing.T) {
-	t.Parallel()
-	each(t, func(t *testing.T, k *kit) {
-		room := func(c *exactlyonce.Config) { c.MaxRows = 20 }
-		r := k.start(t, room)
-		idle(t, r)
-		mallory := func(c *feature.OnceCall) { c.User = "user:mallory" }
-		for n := range 10 {
-			want := result{Verdict: feature.TooMany}
-			if got := do(t.Context(), r, call(newID(), mallory), bump); n >= 2 && got != want || n < 2 && got.Verdict != feature.Good {
-				t.Errorf("request %d: got %+v", n+1, got)
-			}
-		}
-		ok(t, do(t.Context(), r, call(newID()), bump))
-		ok(t, do(t.Context(), r, call(newID(), func(c *feature.OnceCall) { c.User = "" }), bump))
-		ok(t, do(t.Context(), r, call(newID(), mallory, func(c *feature.OnceCall) { c.Peer = billing }), bump))
-		again := k.start(t, room)
-		idle(t, again)
-		if got := do(t.Context(), again, call(newID(), mallory), bump); got != (result{Verdict: feature.TooMany}) {
-			t.Errorf("after a restart: got %+v", got)
-		}
-		k.check(t, 5, 5, 0)
-		k.pass(exactlyonce.DefaultKeep)
-		r.Prune(t.Context())
-		ok(t, do(t.Context(), r, call(newID(), mallory), bump))
 	})
 }
 
@@ -173,6 +109,25 @@ func TestCancelTellsADatabaseErrorFromWantOfRoom(t *testing.T) {
 	})
 }
 
+func TestAClockThatIsAheadForAMinuteMakesNothingNew(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, k *kit) {
+		r := k.start(t, nil)
+		idle(t, r)
+		k.pruneAfter(t, r, 0)
+		c := call(newID())
+		first := ok(t, do(t.Context(), r, c, bump))
+		for _, pass := range []time.Duration{25 * time.Hour, time.Minute, -25 * time.Hour, time.Minute, 2 * time.Minute, 2 * time.Minute} {
+			k.pass(pass)
+			r.Prune(t.Context())
+			if got := do(t.Context(), r, c, bump); got != first {
+				t.Errorf("after %v: got %+v, want %+v", pass, got, first)
+			}
+		}
+		k.check(t, 1, 1, 0)
+	})
+}
+
 func TestPruningGoesOnUntilNothingIsLeftThatHasExpired(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, k *kit) {
@@ -182,7 +137,7 @@ func TestPruningGoesOnUntilNothingIsLeftThatHasExpired(t *testing.T) {
 			SELECT `+map[bool]string{true: "decode(md5(CAST(n AS TEXT)), 'hex')", false: "CAST(n AS BLOB)"}[postgres(k.url)]+
 			`, 'm', 'p', '', '', '', 'DONE', 0, 0, n, 0, 0 FROM numbers`)
 		ok(t, do(t.Context(), r, call(newID()), bump))
-		r.Prune(t.Context())
+		k.pruneAfter(t, r, 0)
 		k.check(t, 1, 1, 0)
 	})
 }

@@ -32,29 +32,28 @@ type row struct {
 	fence   int64         // of a saga: raised by each who takes it over; who has an older one writes no more
 }
 
-// createTables makes the tables, one process at a time: CREATE TABLE IF NOT EXISTS of PostgreSQL fails when two are at it.
+// createTables makes the tables that are not there.
 func createTables(ctx context.Context, t *transaction) error {
-	if t.dialect == DialectPostgreSQL {
-		if _, err := t.tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtext('rolecall'))"); err != nil {
-			return fmt.Errorf("wait for the other processes that prepare the database: %w", err)
-		}
-	}
-	for _, statement := range []string{
-		`CREATE TABLE IF NOT EXISTS rolecall_requests (
+	if err := nonces.Prepare(ctx, t.tx, t.dialect,
+		nonces.Relation{Name: "rolecall_requests", Create: `CREATE TABLE rolecall_requests (
 			key BYTEA NOT NULL PRIMARY KEY,
 			method TEXT NOT NULL, peer TEXT NOT NULL, signer TEXT NOT NULL, on_behalf_of TEXT NOT NULL, request_id TEXT NOT NULL,
 			payload BYTEA, state TEXT NOT NULL, outcome BYTEA,
 			created_us BIGINT NOT NULL, stored_us BIGINT NOT NULL, expires_us BIGINT NOT NULL,
-			request BYTEA, lease_us BIGINT NOT NULL, fence BIGINT NOT NULL)`,
-		"CREATE INDEX IF NOT EXISTS rolecall_requests_expires ON rolecall_requests (expires_us)",
-		"CREATE INDEX IF NOT EXISTS rolecall_requests_caller ON rolecall_requests (peer, on_behalf_of)",
-		"CREATE INDEX IF NOT EXISTS rolecall_requests_running ON rolecall_requests (lease_us) WHERE state = 'RUNNING'",
-	} {
-		if _, err := t.tx.ExecContext(ctx, statement); err != nil {
-			return fmt.Errorf("create the table of requests: %w", err)
-		}
+			request BYTEA, lease_us BIGINT NOT NULL, fence BIGINT NOT NULL)`},
+		index("expires", "(expires_us)"),
+		index("caller", "(peer, on_behalf_of)"),
+		index("running", "(lease_us) WHERE state = 'RUNNING'"),
+		index("running_caller", "(peer, on_behalf_of) WHERE state = 'RUNNING'"),
+	); err != nil {
+		return err
 	}
 	return nonces.Create(ctx, t.tx, t.dialect)
+}
+
+func index(name, on string) nonces.Relation {
+	name = "rolecall_requests_" + name
+	return nonces.Relation{Name: name, Create: "CREATE INDEX " + name + " ON rolecall_requests " + on}
 }
 
 // lock is what the transaction holds alone until it ends. Without waiting, so that a repetition costs no connection while
@@ -84,44 +83,46 @@ func (t *transaction) clock() string {
 	return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000"
 }
 
-// find reads the row of a request that has not expired; nil if there is none. A saga that runs does not expire.
-func (t *transaction) find(ctx context.Context, sum [sha256.Size]byte, now time.Time) (*row, error) {
+// find reads the row of a request; nil if there is none. Until it is pruned it stands, whatever the clock says.
+func (t *transaction) find(ctx context.Context, sum [sha256.Size]byte) (*row, error) {
 	var found row
-	var created, stored int64
-	err := t.tx.QueryRowContext(ctx, "SELECT payload, state, outcome, created_us, stored_us FROM rolecall_requests "+
-		"WHERE key = $1 AND (expires_us > $2 OR state = 'RUNNING')", sum[:], now.UnixMicro()).
-		Scan(&found.payload, &found.state, &found.outcome, &created, &stored)
+	var stored int64
+	err := t.tx.QueryRowContext(ctx, "SELECT payload, state, outcome, stored_us FROM rolecall_requests WHERE key = $1", sum[:]).
+		Scan(&found.payload, &found.state, &found.outcome, &stored)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read what is stored of the request: %w", err)
 	}
-	found.created, found.stored = time.UnixMicro(created), time.UnixMicro(stored)
+	found.stored = time.UnixMicro(stored)
 	return &found, nil
 }
 
-// insert stores a row, in place of one that has expired. errRaced if there is another.
+// insert stores a row. errRaced if there is one already.
 func (t *transaction) insert(ctx context.Context, new *row, expires time.Time) error {
-	result, err := t.tx.ExecContext(ctx, `INSERT INTO rolecall_requests (key, method, peer, signer, on_behalf_of, request_id,
+	added, err := t.change(ctx, `INSERT INTO rolecall_requests (key, method, peer, signer, on_behalf_of, request_id,
 			payload, state, outcome, created_us, stored_us, expires_us, request, lease_us, fence)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, `+t.clock()+` + $14, $15)
-		ON CONFLICT (key) DO UPDATE SET payload = excluded.payload, state = excluded.state, outcome = excluded.outcome,
-			created_us = excluded.created_us, stored_us = excluded.stored_us, expires_us = excluded.expires_us,
-			request = excluded.request, lease_us = excluded.lease_us, fence = excluded.fence
-		WHERE rolecall_requests.expires_us <= $11 AND rolecall_requests.state <> 'RUNNING'`,
+		ON CONFLICT (key) DO NOTHING`,
 		new.sum, new.Method, new.Peer, new.Signer, new.User, new.RequestID,
 		new.payload, new.state, new.outcome, new.created.UnixMicro(), new.stored.UnixMicro(), expires.UnixMicro(),
 		new.request, new.lease.Microseconds(), new.fence)
 	if err != nil {
 		return fmt.Errorf("store the request: %w", err)
 	}
-	added, err := result.RowsAffected()
-	if err != nil {
-		return fmt.Errorf("store the request: %w", err)
-	}
-	if added == 0 {
+	if !added {
 		return errRaced
 	}
 	return nil
+}
+
+// change runs a statement and tells whether it changed a row.
+func (t *transaction) change(ctx context.Context, query string, args ...any) (bool, error) {
+	result, err := t.tx.ExecContext(ctx, query, args...)
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
 }

@@ -19,9 +19,9 @@ import (
 	keysv1 "example.com/rolecall/gen/keys/v1"
 )
 
-// own are the keys of this workload: the one that its certificate has now, and the one that the key server has
-// acknowledged, which is the better one to sign with for as long as the other is not known there. Safe for concurrent use.
-type own struct {
+// ownKeys are the keys of this workload: the one that its certificate has now, and the one that the key server has acknowledged.
+// What others must find the key of is signed with the acknowledged one. Safe for concurrent use.
+type ownKeys struct {
 	present
 	announces bool // there is a key server
 	now       func() time.Time
@@ -31,13 +31,13 @@ type own struct {
 	again     chan struct{} // somebody did not know a key: announce it again
 }
 
-func newOwn(source x509svid.Source, announces bool, now func() time.Time) *own {
-	return &own{present: present{source: source}, announces: announces, now: now, first: make(chan struct{}), again: make(chan struct{}, 1)}
+func newOwnKeys(source x509svid.Source, announces bool, now func() time.Time) *ownKeys {
+	return &ownKeys{present: present{source: source}, announces: announces, now: now, first: make(chan struct{}), again: make(chan struct{}, 1)}
 }
 
 // choose returns what to sign with: after a rotation the old key, until the key server has acknowledged the new one. At the
 // start, and when the old certificate is about to end, the present one: a peer finds its key on the connection.
-func (o *own) choose() (*credential, error) {
+func (o *ownKeys) choose() (*credential, error) {
 	now, err := o.get()
 	acked := o.acked.Load()
 	if !o.announces || acked == nil || o.ending(acked) {
@@ -47,13 +47,13 @@ func (o *own) choose() (*credential, error) {
 }
 
 // ending tells whether a certificate is too near its end to sign with: what is signed has to arrive before.
-func (o *own) ending(c *credential) bool {
+func (o *ownKeys) ending(c *credential) bool {
 	margin := min(10*time.Second, c.notAfter.Sub(c.notBefore)/8)
 	return !o.now().Before(c.notAfter.Add(-margin))
 }
 
 // unknown says that a server did not know the key of a proof.
-func (o *own) unknown() {
+func (o *ownKeys) unknown() {
 	select {
 	case o.again <- struct{}{}:
 	default:
@@ -62,7 +62,7 @@ func (o *own) unknown() {
 
 // announcer announces the own keys.
 type announcer struct {
-	*own
+	*ownKeys
 	client keysv1.KeysServiceClient // over the connection that stays
 	dial   func(target string, server spiffeid.ID, opts ...grpc.DialOption) (*grpc.ClientConn, error)
 	target string

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -107,7 +108,7 @@ func BenchmarkNonce(b *testing.B) {
 			return seen
 		}},
 		{"window", func() any {
-			w := proof.MemoryWindow(0, 0)
+			w := proof.MemoryWindow(proof.DefaultPerSigner, 1_000_000)
 			for _, n := range nonces {
 				if err := w.Burn(context.Background(), n); err != nil {
 					b.Fatal(err)
@@ -157,7 +158,8 @@ func BenchmarkNonceInParallel(b *testing.B) {
 // Not parallel: testing.AllocsPerRun counts what the whole process allocates.
 func TestMethodsWithoutProofPayNothing(t *testing.T) {
 	m := newMesh(t)
-	ctx := timeout(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // of 900 calls
+	defer cancel()
 	conn := m.workload(payer).announced().conn
 	bare := m.bare(m.ca.Source(payer))
 	request, answer := payment(t, "dave", 1), paid(t)

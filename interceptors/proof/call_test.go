@@ -5,17 +5,13 @@ import (
 	"errors"
 	"io"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 	pb "google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/dynamicpb"
 
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/interceptors/internal/wire"
@@ -197,78 +193,6 @@ func TestAServerStreamIsSignedByItsRequest(t *testing.T) {
 	// A client stream cannot be signed.
 	if _, err := w.conn.NewStream(timeout(t), &grpc.StreamDesc{ClientStreams: true}, watch); codeOf(err) != codes.Internal {
 		t.Errorf("a stream of requests: %v", err)
-	}
-}
-
-func TestWhatIsTriedAgain(t *testing.T) {
-	t.Parallel()
-	m := newMesh(t)
-	w := m.workload(payer)
-	var tried atomic.Int64
-	for _, c := range []struct {
-		name   string
-		method string
-		code   codes.Code
-		fails  int64 // so often before it succeeds
-		want   int64 // attempts
-	}{
-		{"unavailable, idempotent", quote, codes.Unavailable, 2, 3},
-		{"aborted, idempotent", quote, codes.Aborted, 4, 5},
-		{"five times", quote, codes.Unavailable, 99, 5},
-		{"another error, idempotent", quote, codes.ResourceExhausted, 99, 1},
-		{"unavailable, and it may have taken effect", pay, codes.Unavailable, 99, 1},
-		{"aborted, and it may have taken effect", pay, codes.Aborted, 99, 1},
-	} {
-		tried.Store(0)
-		m.bank.handling(func(context.Context, *dynamicpb.Message) error {
-			if tried.Add(1) <= c.fails {
-				return status.Error(c.code, "not now")
-			}
-			return nil
-		})
-		_, err := w.pay(timeout(t), c.method)
-		if tried.Load() != c.want || (err == nil) != (c.want == c.fails+1) {
-			t.Errorf("%s: %d attempts, %v, want %d", c.name, tried.Load(), err, c.want)
-		}
-	}
-	// Not beyond the deadline, and not once the caller has gone.
-	m.bank.handling(func(context.Context, *dynamicpb.Message) error { return status.Error(codes.Unavailable, "not now") })
-	ctx, cancel := context.WithTimeout(t.Context(), 0)
-	cancel()
-	if _, err := w.pay(ctx, quote); err == nil {
-		t.Error("no error after the deadline")
-	}
-}
-
-// A server that has just started refuses proofs of before; its clients come back.
-func TestAProofThatCameTooEarlyIsMadeAgain(t *testing.T) {
-	t.Parallel()
-	m := newMesh(t, func(c *meshConfig) {
-		c.cold = true
-		c.before = func(m *mesh) { m.clock.forward(time.Minute) } // so that it takes long until it has been up for long
-	})
-	m.clock.forward(-time.Minute)
-	f := proof.NewFast(proof.Config{})
-	guard := m.newGuard(m.ca.Source(payer), nil, quiet(), interceptors.With(&clocked{f, m.clock.now}))
-	attempts := counting{attempts: &atomic.Int64{}}
-	var last atomic.Int64 // attempt that does not come too early
-	attempts.begin = func(n int64) {
-		if n == last.Load() {
-			m.clock.forward(2 * time.Minute)
-		}
-	}
-	conn, err := guard.NewClient(m.addr, m.ca.ID(bankPath), grpc.WithStatsHandler(attempts))
-	must(t, err)
-	defer func() { must(t, conn.Close()) }()
-	err = conn.Invoke(timeout(t), pay, payment(t, "dave", 1), paid(t))
-	refused(t, err, codes.Unauthenticated, "PROOF_EXPIRED")
-	n := attempts.attempts.Load()
-	if n < 2 {
-		t.Errorf("%d attempts, want more", n)
-	}
-	last.Store(n + 3) // which is signed after it has begun
-	if err := conn.Invoke(timeout(t), pay, payment(t, "dave", 1), paid(t)); err != nil || attempts.attempts.Load() < n+2 {
-		t.Errorf("when it has been up for long at a later attempt: %v after %d attempts", err, attempts.attempts.Load()-n)
 	}
 }
 

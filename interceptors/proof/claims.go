@@ -16,8 +16,6 @@ import (
 const (
 	proofType = "rolecall-proof+jwt"
 	algorithm = "ES256"
-	// maxProof bounds a proof, in bytes. The guard's own bound is the same.
-	maxProof = 4 << 10
 	// maxLife is the longest time from iat to exp. It is the same everywhere: a window remembers for as long.
 	maxLife = time.Minute
 	// maxRoles bounds the list of those that a signer kept.

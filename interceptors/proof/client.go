@@ -2,14 +2,11 @@ package proof
 
 import (
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
-	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -18,14 +15,6 @@ import (
 
 	"example.com/rolecall/interceptors/internal/feature"
 	"example.com/rolecall/interceptors/internal/wire"
-)
-
-// The metadata of a call that proofs are about.
-const (
-	proofKey   = "rolecall-proof"
-	receiptKey = "rolecall-receipt"
-	subsetKey  = "rolecall-role-subset"
-	tokenKey   = "authorization"
 )
 
 type alwaysKey struct{}
@@ -92,7 +81,7 @@ func (c *client) attempt(ctx context.Context, method string, body []byte, cc *gr
 	if err := invoke(ctx, method, &wire.Raw{Bytes: body}, answer, cc, opts...); err != nil {
 		return nil, err
 	}
-	receipts, made := trailer.Get(receiptKey), p.last.Load()
+	receipts, made := trailer.Get(feature.ReceiptKey), p.last.Load()
 	var err error
 	switch {
 	case made == nil:
@@ -100,7 +89,7 @@ func (c *client) attempt(ctx context.Context, method string, body []byte, cc *gr
 	case len(receipts) != 1:
 		err = fmt.Errorf("%d receipts came in place of one", len(receipts))
 	default:
-		err = c.accept(ctx, receipts[0], &made.claims, answer.Bytes, keyShownBy(&server))
+		err = c.accept(ctx, receipts[0], &made.claims, answer.Bytes, feature.PeerKey(&server))
 	}
 	if err != nil {
 		return nil, status.Errorf(codes.DataLoss, "proof: the answer of %s to %s is not vouched for, and the request may have taken effect: %v", c.to.Server, method, err)
@@ -109,17 +98,15 @@ func (c *client) attempt(ctx context.Context, method string, body []byte, cc *gr
 }
 
 // prove says what the proof of a request is about. It is signed when gRPC has chosen the connection.
-func (c *client) prove(ctx context.Context, method string, body []byte, opts []grpc.CallOption) (context.Context, *proving) {
+func (c *client) prove(ctx context.Context, method string, body []byte, opts []grpc.CallOption) (context.Context, *callCredentials) {
 	md, ok := metadata.FromOutgoingContext(ctx) // a copy
 	if !ok {
 		md = metadata.MD{}
 	}
-	md.Delete(proofKey) // one that somebody has passed on
-	s := &statement{server: c.to.Server, method: method, body: body, narrowed: md.Get(subsetKey), token: bearer(md.Get(tokenKey)), names: covered(md)}
-	if len(s.names) > 0 {
-		s.metadata = digest(s.names, md)
-	}
-	return metadata.NewOutgoingContext(ctx, md), &proving{client: c, statement: s, others: credentialsIn(opts)}
+	md.Delete(feature.ProofKey) // one that somebody has passed on
+	s := statement{server: c.to.Server, method: method, body: body}
+	s.cover(md)
+	return metadata.NewOutgoingContext(ctx, md), &callCredentials{client: c, statement: s, metadata: md, others: credentialsIn(opts)}
 }
 
 // marshal returns the bytes of a request, which are signed and sent. Bytes that came from another are never signed: those of
@@ -143,23 +130,6 @@ func marshal(request any) ([]byte, error) {
 func unmarshal(answer []byte, reply any) error {
 	if err := wire.Decode(answer, reply); err != nil {
 		return status.Errorf(codes.Internal, "proof: unmarshal the answer into a %T: %v", reply, err)
-	}
-	return nil
-}
-
-// bearer returns the access token that goes along; empty for none, or for what no server takes for one.
-func bearer(values []string) string {
-	const scheme = "bearer "
-	if len(values) != 1 || len(values[0]) <= len(scheme) || !strings.EqualFold(values[0][:len(scheme)], scheme) {
-		return ""
-	}
-	return values[0][len(scheme):]
-}
-
-// keyShownBy returns the key of the certificate that a server has shown on the connection of a call.
-func keyShownBy(server *peer.Peer) crypto.PublicKey {
-	if info, ok := server.AuthInfo.(credentials.TLSInfo); ok && len(info.State.PeerCertificates) > 0 {
-		return info.State.PeerCertificates[0].PublicKey
 	}
 	return nil
 }

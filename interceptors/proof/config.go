@@ -17,6 +17,7 @@ import (
 const (
 	DefaultLife      = 30 * time.Second
 	DefaultLeeway    = 5 * time.Second
+	DefaultPerSigner = 65_536
 	DefaultCacheSize = 10_000
 )
 
@@ -40,17 +41,16 @@ type Config struct {
 	Metadata []string
 	// Window remembers which proofs were used; nil is one in memory, for one replica.
 	Window Window
-	// PerSigner is how many proofs of one signer a replica remembers at a time: 1 to 25,000,000, in about 30 bytes each; zero
-	// stands for 65,536, or for what a MemoryWindow that is given as Window holds, which says its number itself. A proof is
-	// remembered for its life, the leeway and up to 8 seconds more: a signer may make about so many calls in 45 seconds with
-	// proofs of 30 seconds, and in 75 with those that others pass on, to all methods together. Make it larger where one
-	// workload signs more than 800 requests a second. It holds as well for methods with exactly_once and for SQLWindow, whose
-	// nonces are counted, in a second window of this size, before the database is asked.
+	// PerSigner is how many proofs of one signer a replica remembers at a time, to all methods together: 1 to 25,000,000, in
+	// about 30 bytes each; zero is 65,536. A proof is remembered for its life, the leeway and up to 8 seconds more, so that
+	// 65,536 are about 1,400 requests a second with proofs of 30 s, and 870 with those that others pass on. For a Window that
+	// is given, and for methods with exactly_once, the proofs are counted in memory before the database is asked.
 	PerSigner int
-	// MarkFile keeps, for a window in memory, which proofs may have been accepted before the process starts again: one file
+	// MarkFile keeps, for the window in memory, which proofs may have been accepted before the process starts again: one file
 	// of a few bytes for each process, written every 2 seconds at most. It is locked, by a file beside it, for as long as the
-	// guard lives; a process that starts while another has it waits for 5 seconds, and does not start then. Without it a server refuses, as expired, the proofs
-	// that were made before it started or, since clocks differ, within the leeway after that.
+	// guard lives; a process that starts while another has it waits for 5 seconds, and does not start then. Without it a
+	// server refuses, as expired, the proofs that were made before it started or, since clocks differ, within the leeway after
+	// that.
 	MarkFile string
 	// CacheSize is how many keys of signers are remembered: 16 to 1,000,000; zero is 10,000, of about 4 KB each.
 	CacheSize int
@@ -97,23 +97,14 @@ func (c Config) checked(own spiffeid.TrustDomain) (Config, error) {
 	case !c.Server.IsZero() && (c.Server.Path() == "" || !c.Server.MemberOf(own)):
 		return c, fmt.Errorf("server %q is not a workload of the own trust domain %q", c.Server, own)
 	}
-	memory, inMemory := c.Window.(*memoryWindow)
-	switch {
-	case c.PerSigner < 0 || c.PerSigner > mostTotal/4:
-		return c, fmt.Errorf("a PerSigner of %d: 1 to %d are possible", c.PerSigner, mostTotal/4)
-	case c.PerSigner > 0 && inMemory:
-		return c, errors.New("PerSigner and a MemoryWindow, which says how many proofs of a signer it holds: give one of them")
+	if c.PerSigner == 0 {
+		c.PerSigner = DefaultPerSigner
 	}
-	if c.Window == nil {
-		memory, inMemory = c.windowOfSize(), true
-		c.Window = memory
+	if c.PerSigner < 1 || c.PerSigner > mostPerSigner {
+		return c, fmt.Errorf("a PerSigner of %d: 1 to %d are possible", c.PerSigner, mostPerSigner)
 	}
-	if inMemory {
-		if err := memory.check(); err != nil {
-			return c, err
-		}
-	} else if c.MarkFile != "" {
-		return c, errors.New("MarkFile is for a window in memory: another one says itself what it remembers")
+	if c.Window != nil && c.MarkFile != "" {
+		return c, errors.New("MarkFile is for the window in memory: another one says itself what it remembers")
 	}
 	err := fill("Life", &c.Life, DefaultLife, time.Second, maxLife)
 	if c.Leeway == NoLeeway {
@@ -134,14 +125,6 @@ func (c Config) checked(own spiffeid.TrustDomain) (Config, error) {
 		}
 	}
 	return c, err
-}
-
-// windowOfSize makes a window in memory that holds as many proofs as the configuration says, and four busy signers in all.
-func (c Config) windowOfSize() *memoryWindow {
-	if memory, ok := c.Window.(*memoryWindow); ok {
-		return MemoryWindow(memory.perSigner, memory.total).(*memoryWindow)
-	}
-	return MemoryWindow(c.PerSigner, max(defaultTotal, 4*c.PerSigner)).(*memoryWindow)
 }
 
 const maxLeeway = 30 * time.Second

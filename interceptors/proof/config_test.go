@@ -26,7 +26,7 @@ func TestAConfigurationThatCannotBeMeantIsRefused(t *testing.T) {
 	}{
 		{"nothing", proof.Config{}, ""},
 		{"all", proof.Config{Target: "localhost:1", Server: ca.ID(keysPath), Life: time.Minute, Leeway: proof.NoLeeway, Metadata: []string{"x-a"}, CacheSize: 16,
-			Window: proof.MemoryWindow(10, 10), MarkFile: filepath.Join(t.TempDir(), "mark")}, ""},
+			PerSigner: 10, MarkFile: filepath.Join(t.TempDir(), "mark")}, ""},
 		{"a target without a server", proof.Config{Target: "localhost:1"}, "give both"},
 		{"a server without a target", proof.Config{Server: ca.ID(keysPath)}, "give both"},
 		{"a key server of another trust domain", proof.Config{Target: "localhost:1", Server: other}, "own trust domain"},
@@ -38,12 +38,9 @@ func TestAConfigurationThatCannotBeMeantIsRefused(t *testing.T) {
 		{"metadata in upper case", proof.Config{Metadata: []string{"X-A"}}, "X-A"},
 		{"metadata that no proof covers", proof.Config{Metadata: []string{"traceparent"}}, "traceparent"},
 		{"metadata of gRPC", proof.Config{Metadata: []string{"grpc-timeout"}}, "grpc-timeout"},
-		{"a window of less than one signer's", proof.Config{Window: proof.MemoryWindow(100, 10)}, "window"},
-		{"a window of less than nothing", proof.Config{Window: proof.MemoryWindow(-1, 10)}, "window"},
 		{"room for less than nothing", proof.Config{PerSigner: -1}, "PerSigner"},
 		{"room for too many", proof.Config{PerSigner: 25_000_001}, "PerSigner"},
-		{"two numbers for the room", proof.Config{PerSigner: 10, Window: proof.MemoryWindow(10, 10)}, "give one of them"},
-		{"a mark for a database", proof.Config{Window: proof.SQLWindow(nil, proof.SQLite), MarkFile: "mark"}, "MarkFile"},
+		{"a mark for a database", proof.Config{Window: proof.SQLiteWindow(nil), MarkFile: "mark"}, "MarkFile"},
 		{"a mark where nothing can be written", proof.Config{MarkFile: filepath.Join(t.TempDir(), "no", "folder", "mark")}, "mark"},
 	} {
 		guard, err := interceptors.New(ca.Source(payer), nil, interceptors.With(proof.New(c.config)), interceptors.Audit(slog.DiscardHandler), quiet())

@@ -26,8 +26,9 @@
 //	mdk    the names of the other metadata that came along, and mdh SHA-256 of their values
 //
 // The bytes are those on the wire: a client with a newer schema sends fields that the server does not know, and both hash
-// the same. The metadata that gRPC, tracing and this package set is not covered. Config.Metadata names what handlers read:
-// such metadata must be covered.
+// the same. The metadata that gRPC, tracing and this package set is not covered, nor what credentials add that were given to a
+// client with grpc.WithPerRPCCredentials: give them to the call, and it is. Config.Metadata names what handlers read: such
+// metadata must be covered.
 //
 // # Whose key
 //
@@ -45,11 +46,12 @@
 // # Once
 //
 // The nonce is used up when everything else holds, so that nobody can burn another's. A Window remembers it until the proof
-// has expired: MemoryWindow in the process, exactly, bounded for each signer, where each of the first thousand has a share that
-// nobody else can use up; SQLWindow in a database that replicas share. Methods with exactly_once burn in the transaction of their effect instead. When
-// the server is started again, the memory is empty: MarkFile says up to when proofs may have been accepted, and those are
-// refused as PROOF_EXPIRED, which clients answer with a new proof. Nor does a clock that is set back make a proof good again:
-// what the window has forgotten stays refused. A window that is full or cannot be asked refuses.
+// has expired: in the memory of the process, exactly, bounded for each signer, where each of the first thousand has a share that
+// nobody else can use up; or PostgreSQLWindow, in a database that replicas share. Methods with exactly_once burn in the
+// transaction of their effect instead. When the server is started again, the memory is empty: MarkFile says up to when proofs
+// may have been accepted, and those are refused as PROOF_EXPIRED, which clients answer with a new proof. Nor does a clock that
+// is set back make a proof good again: what the window has forgotten stays refused. A window that is full or cannot be asked
+// refuses.
 //
 // # The answer
 //
@@ -63,7 +65,7 @@
 // A proof is good once, so each attempt of a call has a proof of its own. After PROOF_EXPIRED nothing has happened, and the
 // client goes on for twice the leeway and a second, with growing pauses, within the deadline: a server that has just started
 // takes no proofs of its first seconds. After UNAVAILABLE and ABORTED it makes another attempt where the method is idempotent,
-// five in all. A stream is opened again after PROOF_EXPIRED alone, as long as nothing has come back.
+// four in all. A stream is opened again after PROOF_EXPIRED alone, as long as nothing has come back.
 //
 // # What it does not do
 //

@@ -11,15 +11,19 @@ import (
 	"example.com/rolecall/interceptors/proof"
 )
 
-// late is a mesh whose bank takes no proof yet, and a client of it. From the nth attempt on it does.
+// late is a mesh whose bank takes no proof yet, and a client of it. From the nth attempt on it does, however long the attempts
+// before take: its clock stands.
 func late(t *testing.T, n int64) (*grpc.ClientConn, counting) {
-	m := newMesh(t, func(c *meshConfig) { c.cold = true })
+	start := time.Now()
+	var ahead atomic.Int64
+	now := func() time.Time { return start.Add(time.Duration(ahead.Load())) }
+	m := newMesh(t, func(c *meshConfig) { c.cold, c.now = true, now })
 	attempts := counting{attempts: &atomic.Int64{}, begin: func(attempt int64) {
 		if attempt == n {
-			m.clock.forward(time.Minute)
+			ahead.Store(int64(time.Minute))
 		}
 	}}
-	guard := m.newGuard(m.ca.Source(payer), nil, quiet(), interceptors.With(&clocked{proof.NewFast(proof.Config{}), m.clock.now}))
+	guard := m.newGuard(m.ca.Source(payer), nil, quiet(), interceptors.With(&clocked{proof.NewPatient(proof.Config{}), now}))
 	conn, err := guard.NewClient(m.addr, m.ca.ID(bankPath), grpc.WithStatsHandler(attempts))
 	must(t, err)
 	t.Cleanup(func() { _ = conn.Close() })

@@ -15,6 +15,14 @@ func NewFast(cfg Config) *Feature {
 	f.pace.again = 20 * time.Millisecond
 	f.pace.backoff, f.pace.longest = 5*time.Millisecond, 50*time.Millisecond
 	f.pace.patience, f.pace.lock = 2*time.Second, 50*time.Millisecond
+	f.pace.fetch = 20 * time.Second // no test waits until a fetch takes too long
+	return f
+}
+
+// NewPatient is NewFast whose client goes on for longer than any call does.
+func NewPatient(cfg Config) *Feature {
+	f := NewFast(cfg)
+	f.pace.patience = time.Minute
 	return f
 }
 
@@ -42,6 +50,9 @@ func (f *Feature) Acknowledged() string {
 	return ""
 }
 
+// MemoryWindow makes a window in memory.
+func MemoryWindow(perSigner, total int) Window { return newMemoryWindow(perSigner, total) }
+
 // Live returns how many nonces a window in memory remembers.
 func Live(w Window) int64 { return w.(*memoryWindow).live.Load() }
 
@@ -65,6 +76,13 @@ func OpenMarkWithin(path string, start int64, wait time.Duration) (Mark, error) 
 
 // Patience is for how long a client bears PROOF_EXPIRED.
 func Patience(f *Feature) time.Duration { return (&client{proofs: f.running.Load()}).patience() }
+
+// Window makes a window in memory that knows what was accepted before.
+func (m Mark) Window() Window {
+	w := newMemoryWindow(DefaultPerSigner, leastTotal)
+	w.open(m.m, m.Through())
+	return w
+}
 
 func (m Mark) Cover(issued int64) error { return m.m.cover(issued) }
 func (m Mark) Close() error             { return m.m.close() }

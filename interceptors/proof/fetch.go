@@ -8,7 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"time"
+	"runtime/debug"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"google.golang.org/grpc"
@@ -82,8 +82,13 @@ func (r *ring) keep(name keyName, k *known) {
 
 // ask asks the key server for all keys of a signer. So whoever names keys that nobody has makes no more questions than who names one.
 func (r *ring) ask(signer spiffeid.ID, q *question, kids map[string]int) {
-	q.verdict, q.detail = feature.Unavailable, "the question ended in a panic"
+	q.verdict = feature.Unavailable
 	defer func() {
+		// Chains come from outside, and this goroutine is of no call whose end would be the end of it.
+		if p := recover(); p != nil {
+			q.found, q.verdict, q.detail = nil, feature.Unavailable, "the question ended in a panic"
+			r.env.Log.Error("panic while asking for the keys of a signer", "signer", signer.String(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.learn(signer, q.found)
@@ -185,25 +190,4 @@ func (r *ring) readKey(name keyName, told [][]byte) (*known, error) {
 		return nil, err
 	}
 	return &known{Announced: a, key: key}, nil
-}
-
-// close waits for the questions that run, once the ring's context has ended, and lets nobody begin another.
-func (r *ring) close() {
-	r.mu.Lock()
-	r.closed = true
-	r.mu.Unlock()
-	r.going.Wait()
-}
-
-// pause waits, unless the feature is closed.
-func (r *ring) pause(d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-r.ctx.Done():
-	}
 }

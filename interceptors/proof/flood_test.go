@@ -64,7 +64,7 @@ func TestForgedProofsThroughARelayShutNobodyElseOut(t *testing.T) {
 				t.Fatal(err)
 			}
 			sent, reasons, stop := flood(t, via, forge)
-			eventually(t, "flood", func() bool { return sent.Load() > 100 })
+			eventually(t, "flood", func() bool { return sent.Load() > 20 })
 			start, asked := time.Now(), m.keys.asked.Load()
 			// One who is new here, one who is known, and one with a new key.
 			if _, err := proof.Forward(timeout(t), via.conn, signer.signed(pay, 1)); err != nil {
@@ -82,8 +82,8 @@ func TestForgedProofsThroughARelayShutNobodyElseOut(t *testing.T) {
 				}
 			}
 			// Two places, of 10 ms each, for strangers; every 20 ms a question about one signer; and the few above.
-			most := 2*int64(time.Since(start)/(10*time.Millisecond)) + 20
-			if n := m.keys.asked.Load() - asked; n > most {
+			n := m.keys.asked.Load() - asked // before the time is read, which may go on meanwhile
+			if most := 2*int64(time.Since(start)/(10*time.Millisecond)) + 20; n > most {
 				t.Errorf("the key server was asked %d times, want %d at most", n, most)
 			}
 			stop()

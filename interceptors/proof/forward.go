@@ -12,6 +12,7 @@ import (
 
 	rolecallv1 "example.com/rolecall/gen/rolecall/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/interceptors/internal/feature"
 	"example.com/rolecall/interceptors/internal/wire"
 )
 
@@ -27,12 +28,12 @@ func Forward(ctx context.Context, conn grpc.ClientConnInterface, signed *rolecal
 	if strings.Count(signed.GetMethod(), "/") != 2 || !strings.HasPrefix(signed.GetMethod(), "/") {
 		return nil, status.Errorf(codes.InvalidArgument, "proof: %.100q is not a method in the form /package.Service/Method", signed.GetMethod())
 	}
-	if len(signed.GetProof()) == 0 || len(signed.GetProof()) > maxProof || strings.Trim(signed.GetProof(), proofAlphabet) != "" {
+	if len(signed.GetProof()) == 0 || len(signed.GetProof()) > feature.MaxProof || strings.Trim(signed.GetProof(), proofAlphabet) != "" {
 		return nil, status.Error(codes.InvalidArgument, "proof: the request comes without a proof in compact form of at most 4 KiB")
 	}
 	ctx = interceptors.AsUser(ctx, "")
 	if md, ok := metadata.FromOutgoingContext(ctx); ok {
-		md.Delete(proofKey) // of another call
+		md.Delete(feature.ProofKey) // of another call
 		ctx = metadata.NewOutgoingContext(ctx, md)
 	}
 	var trailer metadata.MD
@@ -42,7 +43,7 @@ func Forward(ctx context.Context, conn grpc.ClientConnInterface, signed *rolecal
 	if err != nil {
 		return nil, err
 	}
-	receipts := trailer.Get(receiptKey)
+	receipts := trailer.Get(feature.ReceiptKey)
 	if len(receipts) != 1 {
 		return nil, status.Errorf(codes.DataLoss, "proof: %d receipts came in place of one, and the request may have taken effect", len(receipts))
 	}
@@ -86,7 +87,7 @@ func (f *forwarding) GetRequestMetadata(context.Context, ...string) (map[string]
 	if !f.admitted.Load() {
 		return nil, status.Error(codes.Internal, "proof: a request is passed on over a client whose guard has no proof feature: give it one, with interceptors.With(proof.New(...))")
 	}
-	return map[string]string{proofKey: f.proof}, nil
+	return map[string]string{feature.ProofKey: f.proof}, nil
 }
 
 // RequireTransportSecurity implements credentials.PerRPCCredentials.

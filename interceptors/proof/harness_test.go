@@ -20,7 +20,6 @@ import (
 
 	keysv1 "example.com/rolecall/gen/keys/v1"
 	"example.com/rolecall/interceptors"
-	"example.com/rolecall/interceptors/internal/feature"
 	"example.com/rolecall/interceptors/proof"
 	"example.com/rolecall/rolecalltest"
 )
@@ -67,6 +66,7 @@ type meshConfig struct {
 	cold    bool // the bank starts now, and not a while ago
 	options []interceptors.Option
 	now     func() time.Time
+	faults  *faults // of the source that the bank's proofs have
 	before  func(*mesh)
 }
 
@@ -105,7 +105,7 @@ func (m *mesh) start() {
 	}
 	guard := m.newGuard(m.source, interceptors.BindingsFile(m.bindings), append([]interceptors.Option{
 		interceptors.Audit(slog.NewJSONHandler(m.audit, nil)), interceptors.AuditAllowed(),
-		interceptors.Logger(slog.New(slog.NewTextHandler(m.log, nil))), interceptors.With(&clocked{m.feature, m.config.now}),
+		interceptors.Logger(slog.New(slog.NewTextHandler(m.log, nil))), interceptors.With(m.config.faults.of(&clocked{m.feature, m.config.now})),
 	}, m.config.options...)...)
 	if !m.config.cold {
 		m.clock.forward(time.Minute)
@@ -129,56 +129,6 @@ func (m *mesh) serveKeys(lis net.Listener) {
 	server := guard.NewServer()
 	keysv1.RegisterKeysServiceServer(server, m.keys)
 	m.keysAddr, m.stopKeys = serve(m.t, server, lis)
-}
-
-// workload is a process of the mesh that calls the bank.
-type workload struct {
-	*mesh
-	path    string
-	source  *rolecalltest.Source
-	guard   *interceptors.Guard
-	feature *proof.Feature
-	conn    *grpc.ClientConn
-}
-
-// workload starts one.
-func (m *mesh) workload(path string, configure ...func(*proof.Config)) *workload {
-	m.t.Helper()
-	w := &workload{mesh: m, path: path, source: m.ca.Source(path)}
-	var cfg proof.Config
-	if !m.config.noKeys {
-		cfg.Target, cfg.Server = m.keysAddr, m.ca.ID(keysPath)
-	}
-	for _, c := range configure {
-		c(&cfg)
-	}
-	w.feature = proof.NewFast(cfg)
-	w.guard = m.newGuard(w.source, nil, interceptors.Audit(slog.DiscardHandler), quiet(), interceptors.With(w.feature))
-	w.conn = w.client()
-	return w
-}
-
-// announced waits until the key server knows the workload's key.
-func (w *workload) announced() *workload {
-	w.t.Helper()
-	must(w.t, w.feature.Announced(timeout(w.t)))
-	return w
-}
-
-// client returns another client of the bank.
-func (w *workload) client(opts ...grpc.DialOption) *grpc.ClientConn {
-	w.t.Helper()
-	conn, err := w.guard.NewClient(w.addr, w.ca.ID(bankPath), opts...)
-	must(w.t, err)
-	w.t.Cleanup(func() { _ = conn.Close() })
-	return conn
-}
-
-// pay pays one, and returns the total.
-func (w *workload) pay(ctx context.Context, method string, opts ...grpc.CallOption) (int64, error) {
-	answer := paid(w.t)
-	err := w.conn.Invoke(ctx, method, payment(w.t, "dave", 1), answer, opts...)
-	return get(answer, "paid").Int(), err
 }
 
 // bare returns a client of the bank that adds nothing of its own, with the certificate of a workload.
@@ -234,47 +184,6 @@ func serve(t testing.TB, server *interceptors.Server, lis net.Listener) (string,
 	})
 	t.Cleanup(stop)
 	return lis.Addr().String(), stop
-}
-
-// clocked is a feature with another clock.
-type clocked struct {
-	*proof.Feature
-	now func() time.Time
-}
-
-func (c *clocked) Start(env feature.Env) (feature.Running, error) {
-	env.Now = c.now
-	return c.Feature.Start(env)
-}
-
-// clock is a wall clock that a test sets forward, or back.
-type clock struct{ ahead atomic.Int64 }
-
-func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
-
-func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
-
-func timeout(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// eventually waits up to ten seconds.
-func eventually(t testing.TB, what string, condition func() bool, explain ...func() any) {
-	t.Helper()
-	start := time.Now()
-	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
-		if condition() {
-			return
-		}
-		if time.Since(start) > 10*time.Second {
-			for _, e := range explain {
-				t.Log(e())
-			}
-			t.Fatalf("no %s within 10 s", what)
-		}
-	}
 }
 
 func must(t testing.TB, err error) {

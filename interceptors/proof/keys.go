@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
@@ -223,4 +224,25 @@ func (r *ring) len() (n int) {
 		}
 	}
 	return n
+}
+
+// close waits for the questions that run, once the ring's context has ended, and lets nobody begin another.
+func (r *ring) close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.going.Wait()
+}
+
+// pause waits, unless the feature is closed.
+func (r *ring) pause(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.ctx.Done():
+	}
 }

@@ -57,6 +57,11 @@ func TestKeyServerLying(t *testing.T) {
 			refused(t, err, codes.Unauthenticated, "PROOF_SIGNER_UNKNOWN")
 		})
 	}
+	// Another key of the same signer's, under the name of the one that the proof is signed with.
+	a := m.attacker(payer)
+	m.keys.tell(m.ca.ID(payer).String(), kidOf(t, &a.key().PublicKey), raws(never))
+	_, err := send(timeout(t), m.bare(via.source), pay, dave, "rolecall-proof", a.prove(pay, dave))
+	refused(t, err, codes.Unauthenticated, "PROOF_SIGNER_UNKNOWN")
 	if n := m.bank.reached.Load(); n != 0 {
 		t.Errorf("a handler was reached %d times", n)
 	}

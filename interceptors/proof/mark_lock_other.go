@@ -9,5 +9,5 @@ import (
 
 // lockFile refuses: without a lock a second process could move the mark back.
 func lockFile(string) (*os.File, error) {
-	return nil, errors.New("files cannot be locked on this system: leave MarkFile empty, or use SQLWindow")
+	return nil, errors.New("files cannot be locked on this system: leave MarkFile empty, or use PostgreSQLWindow")
 }

@@ -59,3 +59,25 @@ func TestAProcessWaitsForTheMarkOfTheOneBefore(t *testing.T) {
 	}
 	must(t, <-opened)
 }
+
+// The mark is at the last proof itself, so that there was nothing to write down.
+func TestAProofOfTheVerySecondOfTheMarkIsNotTakenAgain(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "mark")
+	mark, err := proof.OpenMark(file, began.Unix()-10)
+	must(t, err)
+	w := mark.Window()
+	burns(t, w, issued("a", 1, 0), nil, "a proof that moves the mark")
+	last := int(mark.Through() - began.Unix())
+	burns(t, w, issued("a", 2, last), nil, "a proof of the second to which it was moved")
+	if int(mark.Through()-began.Unix()) != last {
+		t.Fatalf("the mark was moved to %d, want it where it was", mark.Through())
+	}
+	must(t, mark.Close())
+	mark, err = proof.OpenMark(file, 0)
+	must(t, err)
+	defer func() { must(t, mark.Close()) }()
+	w = mark.Window()
+	burns(t, w, issued("a", 2, last), proof.ErrExpired, "the same after a restart")
+	burns(t, w, issued("a", 3, last+1), nil, "one of a second later")
+}

@@ -2,31 +2,22 @@ package proof
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Defaults and bounds of MemoryWindow.
 const (
-	defaultPerSigner = 65_536
-	defaultTotal     = 1_000_000
-	mostTotal        = 100_000_000
+	mostPerSigner = 25_000_000
+	// leastTotal is how many nonces a window holds of all signers at least, and four times what it holds of one.
+	leastTotal = 1_000_000
 )
 
-// MemoryWindow remembers nonces in the memory of this process, until they expire: exactly, in about 30 bytes each. One signer
-// has perSigner of them at a time at most, all signers together total; zero stands for 65,536 and for 1,000,000. Half of the
-// total is kept back for signers that have few: each of the first thousand has a two-thousandth of it to itself, however
-// many nonces others use up.
-func MemoryWindow(perSigner, total int) Window {
-	if perSigner == 0 {
-		perSigner = defaultPerSigner
-	}
-	if total == 0 {
-		total = defaultTotal
-	}
+// newMemoryWindow makes a window that holds nonces until they expire: exactly, in about 30 bytes each. One signer has perSigner
+// of them at a time at most, all together total, which is not less. Half of the total is kept back for signers that have few:
+// each of the first thousand has a two-thousandth of it to itself, however many nonces others use up.
+func newMemoryWindow(perSigner, total int) *memoryWindow {
 	w := &memoryWindow{perSigner: perSigner, total: total, signers: map[string]*burned{}}
 	w.reserve = max(1, total/2000)
 	w.slots = total / 2 / w.reserve
@@ -68,13 +59,6 @@ type burned struct {
 type bucket struct {
 	end    int64 // in seconds since 1970; divisible by bucketWidth
 	nonces map[[16]byte]struct{}
-}
-
-func (w *memoryWindow) check() error {
-	if w.perSigner < 1 || w.total < w.perSigner || w.total > mostTotal {
-		return fmt.Errorf("a window of %d nonces for each signer and %d in all: 1 to %d, and not less in all than for one", w.perSigner, w.total, mostTotal)
-	}
-	return nil
 }
 
 // open says what may have been used before the window was made.

@@ -45,8 +45,8 @@ func (p *proofs) observe() error {
 	}
 	var err error
 	p.metrics, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		if memory, ok := p.cfg.Window.(*memoryWindow); ok {
-			o.ObserveInt64(live, memory.live.Load())
+		if p.memory != nil {
+			o.ObserveInt64(live, p.memory.live.Load())
 		}
 		o.ObserveInt64(keys, int64(p.ring.len()))
 		o.ObserveInt64(fetches, p.ring.fetches.Load())

@@ -23,11 +23,12 @@ type proofs struct {
 	pace pace
 	env  feature.Env
 
-	own     *own
-	ring    *ring
-	allowed *memoryWindow                   // counts what is burned in databases
-	mark    *mark                           // nil: there is none
-	shown   atomic.Pointer[shownCredential] // another than the present one, of late
+	own    *ownKeys
+	ring   *ring
+	memory *memoryWindow                   // nil: Config.Window remembers
+	quota  *memoryWindow                   // counts what is burned in databases
+	mark   *mark                           // nil: there is none
+	shown  atomic.Pointer[shownCredential] // another than the present one, of late
 
 	conn    *grpc.ClientConn // of the key server; nil: there is none
 	ctx     context.Context
@@ -44,7 +45,12 @@ var errClosed = errors.New("proof: the feature has been closed")
 
 // start puts the feature to work. It waits for nobody.
 func start(cfg Config, pace pace, env feature.Env) (*proofs, error) {
-	p := &proofs{cfg: cfg, pace: pace, env: env, allowed: cfg.windowOfSize()}
+	p := &proofs{cfg: cfg, pace: pace, env: env}
+	total := max(leastTotal, 4*cfg.PerSigner)
+	p.quota = newMemoryWindow(cfg.PerSigner, total)
+	if cfg.Window == nil {
+		p.memory = newMemoryWindow(cfg.PerSigner, total)
+	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if err := p.begin(); err != nil {
 		return nil, errors.Join(err, p.Close())
@@ -53,9 +59,11 @@ func start(cfg Config, pace pace, env feature.Env) (*proofs, error) {
 }
 
 func (p *proofs) begin() error {
-	p.own = newOwn(p.env.Source, p.cfg.Target != "", p.env.Now)
-	if err := p.openWindow(); err != nil {
-		return err
+	p.own = newOwnKeys(p.env.Source, p.cfg.Target != "", p.env.Now)
+	if p.memory != nil {
+		if err := p.openWindow(); err != nil {
+			return err
+		}
 	}
 	var client keysv1.KeysServiceClient
 	if p.cfg.Target != "" {
@@ -69,7 +77,7 @@ func (p *proofs) begin() error {
 			return fmt.Errorf("client of the key server: %w", err)
 		}
 		client = keysv1.NewKeysServiceClient(p.conn)
-		a := &announcer{own: p.own, client: client, dial: dial, target: p.cfg.Target, server: p.cfg.Server, pace: p.pace, log: p.env.Log}
+		a := &announcer{ownKeys: p.own, client: client, dial: dial, target: p.cfg.Target, server: p.cfg.Server, pace: p.pace, log: p.env.Log}
 		p.running.Go(func() { a.run(p.ctx) })
 	}
 	p.ring = newRing(p.ctx, p.env, client, p.pace, p.cfg.CacheSize)
@@ -82,17 +90,13 @@ func (p *proofs) begin() error {
 	return nil
 }
 
-// openWindow tells a window in memory what may have been accepted before it was made.
+// openWindow tells the window in memory what may have been accepted before it was made.
 func (p *proofs) openWindow() error {
-	memory, ok := p.cfg.Window.(*memoryWindow)
-	if !ok {
-		return nil
-	}
 	now := p.env.Now()
 	// A proof may be dated ahead by the leeway.
 	after := now.Add(p.cfg.Leeway).Unix()
 	if p.cfg.MarkFile == "" {
-		memory.open(nil, after)
+		p.memory.open(nil, after)
 		return nil
 	}
 	m, err := openMark(p.cfg.MarkFile, after, p.pace.lock)
@@ -101,7 +105,7 @@ func (p *proofs) openWindow() error {
 	}
 	p.mark = m
 	through := m.through.Load()
-	memory.open(m, through)
+	p.memory.open(m, through)
 	if ahead := time.Unix(through, 0).Sub(now); ahead > maxLife+maxLeeway {
 		p.env.Log.Warn("the mark of accepted proofs is ahead of the clock: until then all proofs are refused as expired; if the clock was wrong when it was written, remove the file and start again",
 			"file", p.cfg.MarkFile, "until", time.Unix(through, 0).UTC().Format(time.RFC3339))

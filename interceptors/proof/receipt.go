@@ -42,8 +42,8 @@ func readReceipt(o jws.Object) (c receiptClaims, err error) {
 	return c, err
 }
 
-// answering is what a proof keeps for its receipt, and for as long as the call lasts.
-type answering struct {
+// verified is what a proof keeps for its receipt, and for as long as the call lasts.
+type verified struct {
 	method    string
 	shown     *tls.Certificate                   // of this server, that the peer has seen
 	announced atomic.Pointer[identity.Announced] // the signer's; nil if it is the peer, with the key that it has shown
@@ -55,7 +55,7 @@ func (p *proofs) Receipt(proof *feature.Proof, response []byte) (string, error) 
 	if p.ctx.Err() != nil {
 		return "", errClosed
 	}
-	call, ok := proof.Own.(*answering)
+	call, ok := proof.Own.(*verified)
 	if !ok {
 		return "", errors.New("proof: a receipt was asked for a proof that was not verified here")
 	}
@@ -69,7 +69,7 @@ func (p *proofs) Receipt(proof *feature.Proof, response []byte) (string, error) 
 	})
 }
 
-func (p *proofs) credentialFor(call *answering, relayed bool) (*credential, error) {
+func (p *proofs) credentialFor(call *verified, relayed bool) (*credential, error) {
 	if relayed || call.shown == nil {
 		return p.own.choose()
 	}
@@ -89,7 +89,7 @@ func (p *proofs) accept(ctx context.Context, text string, request *claims, respo
 }
 
 func (p *proofs) check(ctx context.Context, text string, request *claims, response []byte, shown crypto.PublicKey) error {
-	token, err := jws.Parse(text, maxProof)
+	token, err := jws.Parse(text, feature.MaxProof)
 	switch {
 	case err != nil:
 		return err
@@ -129,8 +129,8 @@ func (p *proofs) check(ctx context.Context, text string, request *claims, respon
 }
 
 func (p *proofs) keyOfServer(ctx context.Context, server, kid string, shown crypto.PublicKey) (jws.Key, error) {
-	if key, _, ok := shownKey(shown, kid); ok {
-		return key, nil
+	if found, ok := shownKey(shown, kid); ok {
+		return found.key, nil
 	}
 	id, err := spiffeid.FromString(server)
 	if err != nil {
@@ -158,50 +158,4 @@ func (f *Feature) VerifyReceipt(ctx context.Context, request *rolecallv1.SignedR
 		return fmt.Errorf("proof: verify receipt: %w", err)
 	}
 	return nil
-}
-
-// Claim is what a signed request says of itself. Nobody has vouched for it: only the server to which the request is addressed
-// finds out.
-type Claim struct {
-	Signer  spiffeid.ID // the workload that it is of
-	Via     spiffeid.ID // who alone may pass it on; zero: whoever holds the role
-	Expires time.Time   // its claim exp: from then on, and a leeway of the server's of at most 30 s, nobody takes it
-}
-
-// Claimed returns what a signed request says of itself, for who is to pass it on. An error says that no server takes it: it is
-// not a proof in the right form, or about other bytes or another method than those beside it, or for more than a minute.
-func Claimed(request *rolecallv1.SignedRequest) (Claim, error) {
-	c, err := unverifiedClaims(request)
-	if err == nil {
-		err = c.checkLife()
-	}
-	claim := Claim{Expires: time.Unix(c.Expires, 0)}
-	if err == nil {
-		claim.Signer, err = workload("iss", c.Issuer)
-	}
-	if err == nil && c.Via != "" {
-		claim.Via, err = workload("via", c.Via)
-	}
-	if err != nil {
-		return Claim{}, fmt.Errorf("proof: %w", err)
-	}
-	return claim, nil
-}
-
-func unverifiedClaims(request *rolecallv1.SignedRequest) (c claims, err error) {
-	token, err := jws.Parse(request.GetProof(), maxProof)
-	if err != nil {
-		return c, err
-	}
-	object, err := token.Unverified()
-	if err != nil {
-		return c, err
-	}
-	if c, err = readClaims(object); err != nil {
-		return c, err
-	}
-	if c.Method != request.GetMethod() || c.Body != hash(request.GetRequest()) {
-		return c, errors.New("the proof is not about the request beside it")
-	}
-	return c, nil
 }

@@ -152,7 +152,7 @@ func TestANonceThatIsNotRandomIsGoodOnce(t *testing.T) {
 
 func TestAFullWindowRefusesOneIdentityAndNotTheOthers(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t, func(c *meshConfig) { c.config.Window = proof.MemoryWindow(3, 1000) })
+	m := newMesh(t, func(c *meshConfig) { c.config.PerSigner = 3 })
 	greedy, other := m.attacker(payer), m.attacker(second)
 	for i := range 3 {
 		if _, err := send(timeout(t), greedy.conn, pay, dave, "rolecall-proof", greedy.prove(pay, dave)); err != nil {

@@ -9,17 +9,16 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-)
 
-// maxTries is how often a call is made at most, those aside that were refused as PROOF_EXPIRED.
-const maxTries = 5
+	"example.com/rolecall/interceptors/internal/feature"
+)
 
 // tries decides whether a call is made again. gRPC's own retry does not know which refusals come before anything happens.
 type tries struct {
 	client     *client
 	method     string
 	idempotent bool
-	made       int       // before this one, and nobody knows what came of them
+	made       int       // before this one, those aside that were refused as expired; nobody knows what came of them
 	expired    int       // before this one
 	since      time.Time // of the first that was refused as expired, by the monotonic clock
 	otherKey   bool      // the connections on which another certificate was shown have been closed
@@ -48,7 +47,7 @@ func (t *tries) again(ctx context.Context, err error) bool {
 	pace, before := t.client.pace, 0
 	left := time.Duration(math.MaxInt64)
 	switch code := status.Code(err); {
-	case refusedFor(err, "PROOF_EXPIRED", t.method):
+	case feature.RefusedFor(err, "PROOF_EXPIRED", t.method):
 		if t.expired++; t.expired == 1 {
 			t.since = time.Now()
 		}
@@ -57,7 +56,7 @@ func (t *tries) again(ctx context.Context, err error) bool {
 			return false
 		}
 	case t.idempotent && (code == codes.Unavailable || code == codes.Aborted):
-		if t.made++; t.made >= maxTries {
+		if t.made++; t.made >= feature.MaxAttempts {
 			return false
 		}
 		before = t.made
@@ -83,23 +82,12 @@ func (t *tries) again(ctx context.Context, err error) bool {
 // reconnected tells, once, whether a call was refused because the server did not know its key, and a connection on which the present
 // one is shown may help.
 func (t *tries) reconnected(err error) bool {
-	if t.otherKey || !refusedFor(err, "PROOF_SIGNER_UNKNOWN", t.method) {
+	if t.otherKey || !feature.RefusedFor(err, "PROOF_SIGNER_UNKNOWN", t.method) {
 		return false
 	}
 	t.otherKey = true
 	t.client.own.unknown()
 	return t.client.to.CloseOld()
-}
-
-// refusedFor tells whether an error is a refusal of this very method for the reason, and not one that its handler has got
-// from another.
-func refusedFor(err error, reason, method string) bool {
-	for _, detail := range status.Convert(err).Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == "rolecall" {
-			return info.GetReason() == reason && info.GetMetadata()["method"] == method
-		}
-	}
-	return false
 }
 
 // retryDelay is what the server asks to wait.

@@ -1,6 +1,7 @@
 package proof_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -10,20 +11,25 @@ import (
 	"example.com/rolecall/internal/store/storetest"
 )
 
+// careless is a window that remembers nothing.
+type careless struct{}
+
+func (careless) Burn(context.Context, proof.Nonce) error { return nil }
+
 func TestTheRoomForProofsIsThatOfTheConfiguration(t *testing.T) {
 	t.Parallel()
-	db, dialect := openDB(t, storetest.SQLite(t))
+	db, window := openDB(t, storetest.SQLite(t))
 	m := newMesh(t, func(c *meshConfig) { c.noKeys = true })
 	for _, c := range []struct {
 		name   string
 		config proof.Config
 		room   int
 	}{
-		{"a window of its own size", proof.Config{Window: proof.MemoryWindow(20, 100)}, 20},
 		{"a number", proof.Config{PerSigner: 30}, 30},
 		{"a number larger than the default", proof.Config{PerSigner: 70_000}, 70_000},
 		{"nothing", proof.Config{}, 65_536},
-		{"a database, and a number", proof.Config{Window: proof.SQLWindow(db, dialect), PerSigner: 10}, 10},
+		{"a database, and a number", proof.Config{Window: window(db), PerSigner: 10}, 10},
+		{"a window of somebody's own, and a number", proof.Config{Window: careless{}, PerSigner: 10}, 10},
 	} {
 		f := proof.NewFast(c.config)
 		m.clock.forward(-time.Minute)
@@ -47,5 +53,16 @@ func TestTheRoomForProofsIsThatOfTheConfiguration(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func TestNoProofIsUsedUpOnceTheFeatureIsClosed(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, func(c *meshConfig) { c.noKeys = true })
+	now := m.clock.now()
+	p := &feature.Proof{Signer: m.ca.ID(payer), Nonce: nonceOf(1), Issued: now, Expires: now.Add(35 * time.Second)}
+	m.stop()
+	if got, detail := m.feature.Running().Burn(t.Context(), p); got != feature.Unavailable {
+		t.Errorf("verdict %d, %s, want Unavailable", got, detail)
 	}
 }

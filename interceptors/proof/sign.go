@@ -14,9 +14,11 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
 	rolecallv1 "example.com/rolecall/gen/rolecall/v1"
+	"example.com/rolecall/interceptors/internal/feature"
 	"example.com/rolecall/interceptors/internal/identity"
 	"example.com/rolecall/interceptors/internal/jws"
 )
@@ -119,21 +121,28 @@ type statement struct {
 	via      string   // who may pass it on; empty: whoever holds the role
 	names    []string // of metadata that is covered
 	metadata string   // its digest
-	wrong    error    // with an option
+}
+
+// cover has the statement be about the metadata of a call.
+func (s *statement) cover(md metadata.MD) {
+	s.narrowed, s.names, s.metadata = md.Get(feature.SubsetKey), covered(md), ""
+	s.token, _ = feature.Bearer(md.Get(feature.TokenKey)) // what no server takes for a token is none
+	if len(s.names) > 0 {
+		s.metadata = digest(s.names, md)
+	}
 }
 
 // made is a proof and what must come back for it.
 type made struct {
 	text   string
 	claims claims
-	by     *credential
 }
 
 // sign makes a proof of a statement.
 func (s *statement) sign(c *credential, now time.Time, life time.Duration) (*made, error) {
 	var nonce [16]byte
 	_, _ = rand.Read(nonce[:]) // never fails
-	m := &made{by: c, claims: claims{
+	m := &made{claims: claims{
 		Issuer: c.id.String(), Audience: s.server.String(), Method: s.method, Body: hash(s.body),
 		Nonce: encoding.EncodeToString(nonce[:]), Issued: now.Unix(), Expires: now.Add(life).Unix(),
 		Roles: s.narrowed, Via: s.via, Names: s.names, Metadata: s.metadata,
@@ -145,8 +154,8 @@ func (s *statement) sign(c *credential, now time.Time, life time.Duration) (*mad
 	if m.text, err = c.signer.Sign(proofType, &m.claims); err != nil {
 		return nil, err
 	}
-	if len(m.text) > maxProof {
-		return nil, fmt.Errorf("a proof of %d bytes, %d at most: the call has too much metadata or too many roles to name", len(m.text), maxProof)
+	if len(m.text) > feature.MaxProof {
+		return nil, fmt.Errorf("a proof of %d bytes, %d at most: the call has too much metadata or too many roles to name", len(m.text), feature.MaxProof)
 	}
 	return m, nil
 }
@@ -157,14 +166,15 @@ type Signer struct {
 	now    func() time.Time
 }
 
-// NewSigner makes a signer that uses the certificate which the source has at the time. Who verifies finds its key at the key
-// server only once it has been announced: where a Feature with a key server runs, take that one's Signer.
+// NewSigner makes a signer for a program without a guard, that uses the certificate which the source has at the time. Who
+// verifies finds its key only once somebody has announced it to the key server: with a Feature, take Feature.Signer.
 func NewSigner(source x509svid.Source) *Signer {
 	p := &present{source: source}
 	return &Signer{p.get, time.Now}
 }
 
-// Signer makes a signer that uses keys which the key server has acknowledged, as long as there is one.
+// Signer makes a signer that uses the key which the key server has acknowledged last. Before the first acknowledgement it signs
+// with the present key, which verifiers do not find yet: wait for Announced first. Without a key server it uses the present key.
 func (f *Feature) Signer() *Signer {
 	return &Signer{func() (*credential, error) {
 		p := f.running.Load()
@@ -181,22 +191,26 @@ func (f *Feature) Signer() *Signer {
 }
 
 // SignOption changes what Sign says.
-type SignOption func(*statement)
+type SignOption func(*statement) error
 
 // Narrowed gives up roles for the request, as interceptors.Narrow does for calls: the signer counts as holding only those of
 // its roles that are named, or included in a named one; without names it has none.
 func Narrowed(roles ...string) SignOption {
-	return func(s *statement) { s.narrowed = append(s.narrowed, strings.Join(roles, " ")) }
+	return func(s *statement) error {
+		s.narrowed = append(s.narrowed, strings.Join(roles, " "))
+		return nil
+	}
 }
 
 // Via has nobody pass the request on but the workload of this SPIFFE ID: the server refuses it from any other, the signer itself
 // aside. Give it whenever it is known who the request is handed to: whoever else gets hold of it on the way can do nothing with
 // it then, be it only to use it up.
 func Via(relay spiffeid.ID) SignOption {
-	return func(s *statement) {
+	return func(s *statement) error {
 		if s.via = relay.String(); relay.Path() == "" {
-			s.wrong = fmt.Errorf("via %q: the SPIFFE ID of a workload is needed", relay)
+			return fmt.Errorf("via %q: the SPIFFE ID of a workload is needed", relay)
 		}
+		return nil
 	}
 }
 
@@ -216,10 +230,9 @@ func (s *Signer) Sign(server spiffeid.ID, request proto.Message, fullMethod stri
 	}
 	statement := &statement{server: server, method: fullMethod, body: body}
 	for _, opt := range opts {
-		opt(statement)
-	}
-	if statement.wrong != nil {
-		return nil, fmt.Errorf("proof: sign %s: %w", fullMethod, statement.wrong)
+		if err := opt(statement); err != nil {
+			return nil, fmt.Errorf("proof: sign %s: %w", fullMethod, err)
+		}
 	}
 	m, err := statement.sign(c, s.now(), maxLife)
 	if err != nil {

@@ -12,25 +12,17 @@ import (
 	"example.com/rolecall/interceptors/internal/nonces"
 )
 
-// Dialect is which database a window is kept in.
-type Dialect = nonces.Dialect
-
-// The dialects.
-const (
-	SQLite     = nonces.SQLite
-	PostgreSQL = nonces.PostgreSQL
-)
-
-// SQLWindow remembers nonces in a database, which several replicas share and which outlives them. It makes its tables, named
+// SQLiteWindow remembers nonces in a database, which outlives the replicas that share it. It makes its tables, named
 // rolecall_nonces and rolecall_nonces_pruned, when the first nonce is burned. How many nonces one signer may have at a time
 // (Config.PerSigner) is counted by each replica for itself. The database must stay open as long as the guard.
-func SQLWindow(db *sql.DB, dialect Dialect) Window {
-	return &sqlWindow{db: db, dialect: dialect}
-}
+func SQLiteWindow(db *sql.DB) Window { return &sqlWindow{db: db, dialect: nonces.SQLite} }
+
+// PostgreSQLWindow is SQLiteWindow in PostgreSQL.
+func PostgreSQLWindow(db *sql.DB) Window { return &sqlWindow{db: db, dialect: nonces.PostgreSQL} }
 
 type sqlWindow struct {
 	db      *sql.DB
-	dialect Dialect
+	dialect nonces.Dialect
 
 	mu      sync.Mutex
 	created bool
@@ -67,15 +59,7 @@ func (w *sqlWindow) create(ctx context.Context) error {
 	if w.created {
 		return nil
 	}
-	err := w.within(ctx, func(tx *sql.Tx) error {
-		if w.dialect == PostgreSQL {
-			// Two that make a table at once fail there, also with IF NOT EXISTS.
-			if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtext('rolecall'))"); err != nil {
-				return err
-			}
-		}
-		return nonces.Create(ctx, tx, w.dialect)
-	})
+	err := w.within(ctx, func(tx *sql.Tx) error { return nonces.Create(ctx, tx, w.dialect) })
 	w.created = err == nil
 	return err
 }

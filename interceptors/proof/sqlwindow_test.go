@@ -18,33 +18,34 @@ import (
 	"example.com/rolecall/internal/store/storetest"
 )
 
-func openDB(t *testing.T, url string) (*sql.DB, proof.Dialect) {
+// openDB opens a database, and returns what makes windows in it.
+func openDB(t *testing.T, url string) (*sql.DB, func(*sql.DB) proof.Window) {
 	t.Helper()
-	driver, dialect := "sqlite", proof.SQLite
+	driver, window := "sqlite", proof.SQLiteWindow
 	if strings.HasPrefix(url, "postgres") {
-		driver, dialect = "pgx", proof.PostgreSQL
+		driver, window = "pgx", proof.PostgreSQLWindow
 	} else {
 		url += "?_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)"
 	}
 	db, err := sql.Open(driver, url)
 	must(t, err)
 	t.Cleanup(func() { _ = db.Close() })
-	if dialect == proof.SQLite {
+	if driver == "sqlite" {
 		db.SetMaxOpenConns(1)
 	}
-	return db, dialect
+	return db, window
 }
 
 func TestNoncesInADatabaseAreBurnedOnce(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, url string) {
-		db, dialect := openDB(t, url)
+		db, window := openDB(t, url)
 		other, _ := openDB(t, url)
-		replicas := []proof.Window{proof.SQLWindow(db, dialect), proof.SQLWindow(other, dialect)}
+		replicas := []proof.Window{window(db), window(other)}
 		burns(t, replicas[0], issued("a", 1, 0), nil, "the first")
 		burns(t, replicas[0], issued("a", 1, 0), proof.ErrReplayed, "the same again")
 		burns(t, replicas[1], issued("a", 1, 0), proof.ErrReplayed, "the same at a second replica")
-		burns(t, proof.SQLWindow(other, dialect), issued("a", 1, 0), proof.ErrReplayed, "the same after a restart")
+		burns(t, window(other), issued("a", 1, 0), proof.ErrReplayed, "the same after a restart")
 		burns(t, replicas[1], issued("b", 1, 0), nil, "another identity with the same nonce")
 		for i := range 20 {
 			var wins atomic.Int64
@@ -75,14 +76,14 @@ func TestNoncesInADatabaseAreBurnedOnce(t *testing.T) {
 
 func TestAWindowInADatabaseBehindAGuard(t *testing.T) {
 	t.Parallel()
-	db, dialect := openDB(t, storetest.SQLite(t))
-	m := newMesh(t, func(c *meshConfig) { c.config.Window, c.cold = proof.SQLWindow(db, dialect), true })
+	db, window := openDB(t, storetest.SQLite(t))
+	m := newMesh(t, func(c *meshConfig) { c.config.Window, c.cold = window(db), true })
 	a := m.attacker(payer)
 	text := a.prove(pay, dave)
 	if _, err := send(timeout(t), a.conn, pay, dave, "rolecall-proof", text); err != nil {
 		t.Fatal(err) // at once after the start
 	}
-	m.config.config.Window = proof.SQLWindow(db, dialect)
+	m.config.config.Window = window(db)
 	m.restart()
 	a.conn = m.bare(a.source)
 	_, err := send(timeout(t), a.conn, pay, dave, "rolecall-proof", text)

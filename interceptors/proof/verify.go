@@ -30,7 +30,7 @@ func (p *proofs) Verify(ctx context.Context, call *feature.SignedCall) (*feature
 }
 
 func (p *proofs) verify(ctx context.Context, call *feature.SignedCall) (*feature.Proof, feature.Verdict, string) {
-	token, err := jws.Parse(call.Text, maxProof)
+	token, err := jws.Parse(call.Text, feature.MaxProof)
 	switch {
 	case err != nil:
 		return nil, feature.Invalid, err.Error()
@@ -49,41 +49,46 @@ func (p *proofs) verify(ctx context.Context, call *feature.SignedCall) (*feature
 	if err != nil {
 		return nil, feature.Invalid, err.Error()
 	}
+	own, err := p.own.get()
+	if err != nil {
+		return nil, feature.Unavailable, err.Error() // who this server is, nobody can tell
+	}
 	relayed := signer != call.Peer
-	if err := p.compare(&c, call, relayed); err != nil {
+	if err := p.compare(&c, call, own.id, relayed); err != nil {
 		return nil, feature.Invalid, err.Error()
 	}
 	if verdict, detail := c.checkTime(p.env.Now(), p.cfg.Leeway); verdict != feature.Good {
 		return nil, verdict, detail
 	}
 	claimed := fmt.Sprintf("it claims to be of %.150q with the key %.60q: ", c.Issuer, token.KeyID)
-	key, leaf, announced, verdict, detail := p.keyOf(ctx, call, signer, token.KeyID)
+	found, verdict, detail := p.keyOf(ctx, call, signer, token.KeyID)
 	if verdict != feature.Good {
 		return nil, verdict, claimed + detail
 	}
-	if _, err := token.Verify(key, proofType); err != nil {
+	if found.announced != nil { // which may have taken a while to find out
+		if verdict, detail := c.checkTime(p.env.Now(), p.cfg.Leeway); verdict != feature.Good {
+			return nil, verdict, claimed + detail
+		}
+	}
+	if _, err := token.Verify(found.key, proofType); err != nil {
 		return nil, feature.Invalid, claimed + err.Error()
 	}
-	answer := &answering{method: call.Method}
-	answer.announced.Store(announced)
+	kept := &verified{method: call.Method}
+	kept.announced.Store(found.announced)
 	if conn := identity.FromContext(ctx); conn != nil {
-		answer.shown = conn.Shown
+		kept.shown = conn.Shown
 	}
 	return &feature.Proof{
-		Signer: signer, Key: leaf, Relayed: relayed, Nonce: c.Nonce,
+		Signer: signer, Key: found.leaf, Relayed: relayed, Nonce: c.Nonce,
 		Issued: time.Unix(c.Issued, 0), Expires: time.Unix(c.Expires, 0).Add(p.cfg.Leeway),
-		Narrowed: c.Roles != nil, Roles: c.Roles, Own: answer,
+		Narrowed: c.Roles != nil, Roles: c.Roles, Own: kept,
 	}, feature.Good, ""
 }
 
-// compare checks that a proof is about this very call.
-func (p *proofs) compare(c *claims, call *feature.SignedCall, relayed bool) error {
-	own, err := p.own.get()
-	if err != nil {
-		return err
-	}
+// compare checks that a proof is about this very call of this server.
+func (p *proofs) compare(c *claims, call *feature.SignedCall, server spiffeid.ID, relayed bool) error {
 	switch {
-	case c.Audience != own.id.String():
+	case c.Audience != server.String():
 		return fmt.Errorf("it is for the server %.200q", c.Audience)
 	case c.Method != call.Method:
 		return fmt.Errorf("it is for the method %.200q", c.Method)
@@ -111,25 +116,32 @@ func (p *proofs) compare(c *claims, call *feature.SignedCall, relayed bool) erro
 	return nil
 }
 
+// foundKey is the key of a proof or of a receipt.
+type foundKey struct {
+	key       jws.Key
+	leaf      identity.Key
+	announced *identity.Announced // nil: the other end of the connection has shown it
+}
+
 // keyOf finds the key of a proof: the one that the peer has shown on its connection, if that has the name and the peer is
 // the signer, else one that the signer has announced, with its chain.
-func (p *proofs) keyOf(ctx context.Context, call *feature.SignedCall, signer spiffeid.ID, kid string) (jws.Key, identity.Key, *identity.Announced, feature.Verdict, string) {
+func (p *proofs) keyOf(ctx context.Context, call *feature.SignedCall, signer spiffeid.ID, kid string) (foundKey, feature.Verdict, string) {
 	if signer == call.Peer {
-		if key, leaf, ok := shownKey(call.PeerKey, kid); ok {
-			return key, leaf, nil, feature.Good, ""
+		if shown, ok := shownKey(call.PeerKey, kid); ok {
+			return shown, feature.Good, ""
 		}
 	}
 	k, verdict, detail := p.ring.find(ctx, call.Peer, signer, kid, false)
 	if verdict != feature.Good {
-		return jws.Key{}, identity.Key{}, nil, verdict, detail
+		return foundKey{}, verdict, detail
 	}
-	return k.key, k.Leaf, k.Announced, feature.Good, ""
+	return foundKey{k.key, k.Leaf, k.Announced}, feature.Good, ""
 }
 
 // Standing implements feature.Proofs: whether the chain that the signer has announced still holds. A peer's own is looked at
 // on its connection.
 func (p *proofs) Standing(proof *feature.Proof) (feature.Verdict, string) {
-	call, ok := proof.Own.(*answering)
+	call, ok := proof.Own.(*verified)
 	if !ok {
 		return feature.Unknown, "the proof was not verified here"
 	}
@@ -148,65 +160,21 @@ func (p *proofs) Standing(proof *feature.Proof) (feature.Verdict, string) {
 }
 
 // shownKey returns the key of a certificate that was shown in a handshake, if it has the name.
-func shownKey(public crypto.PublicKey, kid string) (jws.Key, identity.Key, bool) {
+func shownKey(public crypto.PublicKey, kid string) (foundKey, bool) {
 	ec, ok := public.(*ecdsa.PublicKey)
 	if !ok {
-		return jws.Key{}, identity.Key{}, false
+		return foundKey{}, false
 	}
 	if thumbprint, err := jws.Thumbprint(ec); err != nil || thumbprint != kid {
-		return jws.Key{}, identity.Key{}, false
+		return foundKey{}, false
 	}
 	key, err := jws.NewKey(kid, algorithm, ec)
 	if err != nil {
-		return jws.Key{}, identity.Key{}, false
+		return foundKey{}, false
 	}
 	info, err := x509.MarshalPKIXPublicKey(ec)
 	if err != nil {
-		return jws.Key{}, identity.Key{}, false
+		return foundKey{}, false
 	}
-	return key, sha256.Sum256(info), true
-}
-
-// Burn implements feature.Proofs.
-func (p *proofs) Burn(ctx context.Context, proof *feature.Proof) (feature.Verdict, string) {
-	if p.ctx.Err() != nil {
-		return feature.Unavailable, errClosed.Error()
-	}
-	if _, inDatabase := p.cfg.Window.(*sqlWindow); inDatabase {
-		if verdict, detail := p.Allow(proof); verdict != feature.Good {
-			return verdict, detail
-		}
-	}
-	return p.burned(p.cfg.Window.Burn(ctx, p.nonce(proof)))
-}
-
-// Allow implements feature.Proofs. The nonces are counted, and none is refused for having been seen: the database says whether
-// it was used.
-func (p *proofs) Allow(proof *feature.Proof) (feature.Verdict, string) {
-	err := p.allowed.Burn(p.ctx, p.nonce(proof))
-	if errors.Is(err, ErrReplayed) || errors.Is(err, ErrExpired) {
-		err = nil
-	}
-	return p.burned(err)
-}
-
-func (p *proofs) nonce(proof *feature.Proof) Nonce {
-	return Nonce{Signer: proof.Signer.String(), Value: proof.Nonce, Issued: proof.Issued, Expires: proof.Expires, Now: p.env.Now()}
-}
-
-func (p *proofs) burned(err error) (verdict feature.Verdict, detail string) {
-	switch {
-	case err == nil:
-		return feature.Good, ""
-	case errors.Is(err, ErrReplayed):
-		verdict = feature.Replayed
-	case errors.Is(err, ErrExpired):
-		verdict = feature.Expired
-	case errors.Is(err, ErrFull):
-		verdict = feature.Full
-	default:
-		verdict = feature.Unavailable
-	}
-	p.refused[verdict].Add(1)
-	return verdict, err.Error()
+	return foundKey{key: key, leaf: sha256.Sum256(info)}, true
 }

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Window remembers which proofs were used, so that none is used twice. Safe for concurrent use.
+// Window remembers which proofs were used, so that none is used twice. What one signer uses up is bounded by Config.PerSigner
+// before it is asked. Safe for concurrent use.
 type Window interface {
 	// Burn uses a nonce up. It returns nil once, however many ask at the same time, and after that ErrReplayed. ErrExpired says
 	// that nobody can tell whether it was used before; ErrFull that the signer has used up too many of late. Any other error

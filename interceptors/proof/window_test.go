@@ -44,7 +44,7 @@ func burns(t *testing.T, w proof.Window, n proof.Nonce, want error, what string)
 
 func TestANonceIsBurnedOnce(t *testing.T) {
 	t.Parallel()
-	w := proof.MemoryWindow(0, 0)
+	w := proof.MemoryWindow(proof.DefaultPerSigner, 1_000_000)
 	burns(t, w, issued("a", 1, 0), nil, "the first")
 	burns(t, w, issued("a", 1, 0), proof.ErrReplayed, "the same again")
 	burns(t, w, issued("b", 1, 0), nil, "another identity with the same nonce")
@@ -58,7 +58,7 @@ func TestANonceIsBurnedOnce(t *testing.T) {
 
 func TestOneOfManyBurnsWins(t *testing.T) {
 	t.Parallel()
-	w := proof.MemoryWindow(0, 0)
+	w := proof.MemoryWindow(proof.DefaultPerSigner, 1_000_000)
 	for round := range 200 {
 		var wins atomic.Int64
 		var burning sync.WaitGroup
@@ -78,7 +78,7 @@ func TestOneOfManyBurnsWins(t *testing.T) {
 
 func TestWhatWasForgottenStaysRefusedWhenTheClockIsSetBack(t *testing.T) {
 	t.Parallel()
-	w := proof.MemoryWindow(0, 0)
+	w := proof.MemoryWindow(proof.DefaultPerSigner, 1_000_000)
 	old := issued("a", 1, 0)
 	burns(t, w, old, nil, "the first")
 	burns(t, w, issued("b", 2, 100), nil, "another signer, 100 s later")
@@ -124,7 +124,7 @@ func TestNoncesAreBoundedByIdentityAndInAll(t *testing.T) {
 // TestTenMillionNoncesFromOneIdentity has the window refuse what is too many, and nobody else.
 func TestTenMillionNoncesFromOneIdentity(t *testing.T) {
 	t.Parallel()
-	w, many := proof.MemoryWindow(0, 0), 10_000_000
+	w, many := proof.MemoryWindow(proof.DefaultPerSigner, 1_000_000), 10_000_000
 	if raceEnabled || testing.Short() {
 		many = 300_000
 	}

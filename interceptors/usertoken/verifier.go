@@ -18,9 +18,6 @@ import (
 	"example.com/rolecall/interceptors/internal/jws"
 )
 
-// maxToken bounds a token in bytes. The guard's own bound is the same.
-const maxToken = 8 << 10
-
 // verifier is the feature at work for one guard. Safe for concurrent use.
 type verifier struct {
 	cfg      Config
@@ -181,13 +178,13 @@ func (v *verifier) Verify(text string) (*feature.User, feature.Verdict, string) 
 // verify checks everything but whether the token was revoked.
 func (v *verifier) verify(text string) (*feature.User, feature.Verdict, string) {
 	if len(v.others) > 0 {
-		if token, err := jws.ParseOther(text, maxToken); err == nil {
+		if token, err := jws.ParseOther(text, feature.MaxToken); err == nil {
 			if issuer, err := token.Issuer(); err == nil && v.others[issuer] != nil {
 				return v.verifyOther(v.others[issuer], token)
 			}
 		}
 	}
-	token, err := jws.Parse(text, maxToken)
+	token, err := jws.Parse(text, feature.MaxToken)
 	switch {
 	case err != nil:
 		return nil, feature.Invalid, err.Error()

@@ -51,7 +51,7 @@ func (n *Node) proofs(keys Peer) (proof.Config, error) {
 	}
 	if pool != nil {
 		n.closers = append(n.closers, pool.Close)
-		config.Window = proof.SQLWindow(pool, proof.PostgreSQL)
+		config.Window = proof.PostgreSQLWindow(pool)
 		return config, nil
 	}
 	if n.config.Dir != "" {

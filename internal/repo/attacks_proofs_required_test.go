@@ -29,6 +29,7 @@ var requiredProofAttacks = []requiredAttack{
 	{"metadata that a handler uses and no proof covers", proofs, "with metadata that a handler uses and it does not cover"},
 	{"a bad signature with a victim's nonce", "interceptors/proof TestABadSignatureWithAVictimsNonceDoesNotBurnIt", ""},
 	{"another identity with the same nonce", "interceptors/proof TestANonceIsBurnedOnce", ""},
+	{"another identity with the same nonce, in a database", "interceptors/proof TestNoncesInADatabaseAreBurnedOnce", ""},
 	{"exp ahead of the cap", proofs, "exp ahead of the cap"},
 	{"iat in the future", proofs, "iat in the future"},
 	{"window edges to the second", "interceptors/proof TestWindowEdgesToTheSecond", ""},

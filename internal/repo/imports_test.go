@@ -20,10 +20,11 @@ var importRules = []rule{
 	{"interceptors/proof", []string{"gen/rolecall", "gen/keys", "interceptors"}},
 	{"pki", nil},
 	{"rolecalltest", []string{"gen/rolecall", "gen/keys", "gen/tokens", "interceptors", "pki"}},
-	{"services", []string{"gen", "interceptors", "internal/field", "internal/jwk", "internal/node", "internal/page", "internal/store", "internal/watch"}},
-	{"services/authority", []string{"gen", "interceptors", "internal/field", "internal/node", "internal/store", "pki"}},
+	{"services", []string{"gen", "interceptors", "internal/field", "internal/jwk", "internal/node", "internal/page", "internal/refusal", "internal/store", "internal/watch"}},
+	{"services/authority", []string{"gen", "interceptors", "internal/field", "internal/node", "internal/refusal", "internal/store", "pki"}},
 	{"internal", []string{"gen", "interceptors", "pki", "services", "internal"}},
 	{"internal/jwk", nil},
+	{"internal/refusal", nil},
 	{"internal/store", []string{"interceptors"}}, // exactlyonce, which runs handlers in its transactions
 	{"internal/watch", []string{"internal/store"}},
 	{"internal/node", []string{"gen", "interceptors", "internal/store"}},

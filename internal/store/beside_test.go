@@ -31,7 +31,7 @@ func TestReplicasShareWhatLiesBesideTheirTables(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = pool.Close() })
-		windows = append(windows, proof.SQLWindow(pool, proof.PostgreSQL))
+		windows = append(windows, proof.PostgreSQLWindow(pool))
 	}
 	db, err := store.Open(t.Context(), store.Config{Service: "ledger", URL: url, Migrations: fstest.MapFS{
 		"0001_none.sql": {Data: []byte("-- +goose Up\nSELECT 1;\n")},

@@ -1,4 +1,5 @@
-// Package watch is what streams share that tell of changes in a database: a Bell wakes them, and Run ends them.
+// Package watch helps streams that tell of changes in a database: a Bell wakes them, Poll rings it for changes of other replicas,
+// Run ends them, and Epochs know which sequence numbers still mean something.
 package watch
 
 import "sync"

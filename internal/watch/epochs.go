@@ -53,6 +53,21 @@ func (e *Epochs) Ahead(ctx context.Context, epoch string, now time.Time) (left b
 	return true, e.leave(ctx, epoch)
 }
 
+// Check is for a stream that has sent what there was up to a sequence number of an epoch, and is told where the database is now:
+// ErrNewEpoch if that is another epoch. A sequence number that has gone back is a database that was put back from a copy while it
+// was in use, and counts again what it has counted before: a new epoch begins.
+func (e *Epochs) Check(ctx context.Context, epoch string, sent int64, nowEpoch string, now int64) error {
+	if nowEpoch == epoch && now >= sent {
+		return nil
+	}
+	if nowEpoch == epoch {
+		if err := e.leave(ctx, epoch); err != nil {
+			return err
+		}
+	}
+	return ErrNewEpoch
+}
+
 // leave begins a new epoch, unless another process has done so already.
 func (e *Epochs) leave(ctx context.Context, epoch string) error {
 	defer e.changed.Ring()

@@ -5,10 +5,9 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/durationpb"
+
+	"example.com/rolecall/internal/refusal"
 )
 
 // Bounds of how often one identity renews itself: so many at once, and then one a second. Whoever runs in a mesh does so a
@@ -63,11 +62,6 @@ func (r *renewals) remember(id spiffeid.ID, paid, now time.Time) {
 
 // tooOften refuses as the guard does with callers over a limit: RATE_LIMITED, and when to come again.
 func tooOften() error {
-	refusal := status.New(codes.ResourceExhausted, "the calling workload renews itself too often; a certificate is renewed at half of its life")
-	detailed, err := refusal.WithDetails(&errdetails.ErrorInfo{Domain: "rolecall", Reason: "RATE_LIMITED"},
-		&errdetails.RetryInfo{RetryDelay: durationpb.New(renewalEvery)})
-	if err != nil {
-		return refusal.Err()
-	}
-	return detailed.Err()
+	return refusal.New(codes.ResourceExhausted, refusal.RateLimited,
+		"the calling workload renews itself too often; a certificate is renewed at half of its life", renewalEvery)
 }

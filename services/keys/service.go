@@ -25,6 +25,7 @@ import (
 	tokensv1 "example.com/rolecall/gen/tokens/v1"
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/internal/node"
+	"example.com/rolecall/internal/refusal"
 	"example.com/rolecall/internal/store"
 	"example.com/rolecall/internal/watch"
 )
@@ -168,7 +169,7 @@ func (s *Service) prune(ctx context.Context) {
 func (s *Service) status(ctx context.Context, doing string, err error) error {
 	if errors.Is(err, errCrowded) {
 		s.log.LogAttrs(ctx, slog.LevelError, "the directory is full: workloads that are new cannot announce their keys", slog.Int("identities", s.config.Identities))
-		return status.Error(codes.ResourceExhausted, "the directory holds keys of as many workloads as it takes: it takes new ones when others have expired")
+		return refusal.Limited(ctx, "the directory holds keys of as many workloads as it takes: it takes new ones when others have expired", pruneInterval)
 	}
 	return store.Status(ctx, s.log, doing, err)
 }

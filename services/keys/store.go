@@ -2,11 +2,18 @@ package keys
 
 import (
 	"context"
+	"crypto/x509"
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	keysv1 "example.com/rolecall/gen/keys/v1"
+	"example.com/rolecall/internal/jwk"
 	"example.com/rolecall/internal/store"
 	"example.com/rolecall/internal/watch"
 )
@@ -16,6 +23,51 @@ var (
 	errKnown   = errors.New("the key is known")
 	errNone    = errors.New("no such key")
 )
+
+// key is a row.
+type key struct {
+	id, kid  string
+	chain    [][]byte // DER, leaf first
+	expires  time.Time
+	sequence int64
+}
+
+func (k key) message() *keysv1.Key {
+	return &keysv1.Key{SpiffeId: k.id, Kid: k.kid, Chain: k.chain, ExpireTime: timestamppb.New(k.expires)}
+}
+
+// jwk describes the key with its chain (RFC 7517 section 4.7).
+func (k key) jwk() (jose.JSONWebKey, error) {
+	chain, err := parse(k.chain)
+	if err != nil {
+		return jose.JSONWebKey{}, err
+	}
+	described, err := jwk.ES256(chain[0].PublicKey)
+	described.Certificates = chain
+	return described, err
+}
+
+// parse reads a chain that was kept.
+func parse(chain [][]byte) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	for _, der := range chain {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("certificate in the database: %w", err)
+		}
+		certs = append(certs, cert)
+	}
+	if len(certs) == 0 {
+		return nil, errors.New("chain without a certificate in the database")
+	}
+	return certs, nil
+}
+
+// encode returns a value as JSON text.
+func encode(value any) (string, error) {
+	text, err := json.Marshal(value)
+	return string(text), err
+}
 
 // directory is the database of the service.
 type directory struct {

@@ -12,13 +12,14 @@ import (
 
 	keysv1 "example.com/rolecall/gen/keys/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/internal/refusal"
 	"example.com/rolecall/internal/watch"
 )
 
 // watchBatch is how many keys a stream reads at once: the most it holds in memory.
 const watchBatch = 100
 
-var errWatchers = status.Error(codes.ResourceExhausted, "this workload watches as many times as it may: end another stream first")
+var errWatchers = refusal.New(codes.ResourceExhausted, refusal.RateLimited, "this workload watches as many times as it may: end another stream first", time.Second)
 
 // WatchKeys sends the keys that have not expired, says that these were all, and goes on with each as it is announced. It keeps
 // nothing for a reader who is slow, who gets it from the database when the time has come, and gives up on one who does not
@@ -79,8 +80,8 @@ func (w *watching) run(ctx context.Context) error {
 		if err != nil {
 			return w.service.status(ctx, "watch keys", err)
 		}
-		if now.epoch != w.at.epoch {
-			return watch.ErrNewEpoch
+		if err := w.service.directory.epochs.Check(ctx, w.at.epoch, w.at.sequence, now.epoch, now.sequence); err != nil {
+			return w.service.status(ctx, "watch keys", err)
 		}
 		if err := w.sendAnnounced(ctx); err != nil {
 			return err

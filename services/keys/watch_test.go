@@ -1,9 +1,11 @@
 package keys_test
 
 import (
+	"database/sql"
 	"testing"
 	"time"
 
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -106,6 +108,37 @@ func TestAnAnnouncementAtOneReplicaReachesTheWatchersOfTheOther(t *testing.T) {
 	h.announce(t, source)
 	if m := next(t, messages); m.GetSequence() != 2 {
 		t.Errorf("got %v, want number 2: what is known is no news at the other replica either", m)
+	}
+}
+
+func TestAWatchEndsWhereTheDatabaseIsPutBackFromACopy(t *testing.T) {
+	t.Parallel()
+	url := storetest.Postgres(t)
+	h := newHouse(t, url)
+	source := h.mesh.CA.Source("/service/orders")
+	messages, ended := follow(t, h.reader(t), &keysv1.WatchKeysRequest{})
+	h.announce(t, source)
+	last := next(t, messages)
+	for last.GetSequence() < 1 {
+		last = next(t, messages)
+	}
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close() //nolint:errcheck // nothing is left to be written
+	if _, err := db.ExecContext(t.Context(), "DELETE FROM keys.announced; UPDATE keys.state SET sequence = 0, identities = 0"); err != nil {
+		t.Fatal(err)
+	}
+	for range messages { // what was under way
+	}
+	if err := <-ended; status.Code(err) != codes.Unavailable {
+		t.Errorf("the watch ended with %v, want Unavailable", err)
+	}
+	kid := h.announce(t, source)
+	messages, _ = follow(t, h.reader(t), &keysv1.WatchKeysRequest{Epoch: last.GetEpoch(), AfterSequence: last.GetSequence()})
+	if m := next(t, messages); m.GetKey().GetKid() != kid || m.GetEpoch() == last.GetEpoch() {
+		t.Errorf("got %v, want the key %s, in another epoch", m, kid)
 	}
 }
 

@@ -7,10 +7,12 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/interceptors/exactlyonce"
+	"example.com/rolecall/internal/refusal"
 )
 
 // request names a TransferRequest. Two callers, signers or users may choose the same request_id.
@@ -87,4 +89,5 @@ func (s *Service) made(ctx context.Context, t transfer, err error) (*ledgerv1.Ca
 }
 
 // cancelled is what a request is answered that arrives after it was cancelled.
-var cancelled = refusal(codes.FailedPrecondition, "TRANSFER_CANCELLED", "the transfer was cancelled before the request arrived: send a new request")
+var cancelled = status.Convert(refusal.New(codes.FailedPrecondition, refusal.TransferCancelled,
+	"the transfer was cancelled before the request arrived: send a new request", 0))

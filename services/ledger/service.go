@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -25,6 +24,7 @@ import (
 	"example.com/rolecall/internal/field"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/page"
+	"example.com/rolecall/internal/refusal"
 	"example.com/rolecall/internal/store"
 )
 
@@ -125,28 +125,29 @@ func (s *Service) post(ctx context.Context, moves []movement) ([]transfer, error
 // GetTransfer reads one transfer, by its ID or by the request that made it. The transfer's own row knows the request, because
 // the outcome that is kept for retries expires.
 func (s *Service) GetTransfer(ctx context.Context, req *ledgerv1.GetTransferRequest) (*ledgerv1.GetTransferResponse, error) {
-	find, err := s.finding(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	t, err := find()
+	t, err := s.named(ctx, req)
 	if err != nil {
 		return nil, s.status(ctx, "get transfer", err)
 	}
 	return &ledgerv1.GetTransferResponse{Transfer: t.message()}, nil
 }
 
-// finding returns how to find the transfer that a request names in one of two ways.
-func (s *Service) finding(ctx context.Context, req *ledgerv1.GetTransferRequest) (func() (transfer, error), error) {
+// named returns the transfer that a request names in one of two ways.
+func (s *Service) named(ctx context.Context, req *ledgerv1.GetTransferRequest) (transfer, error) {
 	if req.GetRequestId() == "" && req.GetSigner() == "" && req.GetUser() == "" {
-		err := field.ID("transfer_id", req.GetTransferId())
-		return func() (transfer, error) { return s.books.transfer(ctx, req.GetTransferId()) }, err
+		if err := field.ID("transfer_id", req.GetTransferId()); err != nil {
+			return transfer{}, err
+		}
+		return s.books.transfer(ctx, req.GetTransferId())
 	}
 	if req.GetTransferId() != "" {
-		return nil, interceptors.InvalidField("transfer_id", "must be empty where a request is named")
+		return transfer{}, interceptors.InvalidField("transfer_id", "must be empty where a request is named")
 	}
 	r, err := s.requestOf(ctx, req)
-	return func() (transfer, error) { return s.books.requested(ctx, r) }, err
+	if err != nil {
+		return transfer{}, err
+	}
+	return s.books.requested(ctx, r)
 }
 
 // GetBalance reads the balance of one account.
@@ -204,7 +205,7 @@ func (s *Service) status(ctx context.Context, doing string, err error) error {
 		code = codes.NotFound
 	case errors.Is(err, errNotOwner):
 		// The reason tells it from ROLE_REQUIRED: no binding repairs this one.
-		return refusal(codes.PermissionDenied, "ACCOUNT_NOT_OWNED", err.Error()).Err()
+		return refusal.New(codes.PermissionDenied, refusal.AccountNotOwned, err.Error(), 0)
 	case errors.Is(err, errBelowZero), errors.Is(err, errCurrency), errors.Is(err, errUnverified):
 		code = codes.FailedPrecondition
 	case errors.Is(err, errOverflow):
@@ -215,13 +216,4 @@ func (s *Service) status(ctx context.Context, doing string, err error) error {
 		return store.Status(ctx, s.log, doing, err)
 	}
 	return status.Error(code, err.Error()) // errors of the books are written for the caller
-}
-
-// refusal is a status with a reason that programs read.
-func refusal(code codes.Code, reason, message string) *status.Status {
-	s := status.New(code, message)
-	if detailed, err := s.WithDetails(&errdetails.ErrorInfo{Domain: "rolecall", Reason: reason}); err == nil {
-		return detailed
-	}
-	return s
 }

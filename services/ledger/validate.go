@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"strconv"
@@ -29,22 +30,19 @@ func newMovement(prefix string, req movementRequest) (movement, error) {
 		currency: req.GetAmount().GetCurrency(), minorUnits: req.GetAmount().GetMinorUnits(),
 		note: req.GetNote(),
 	}
-	for _, check := range []func() error{
-		func() error { return field.ID(prefix+"from_account", m.from) },
-		func() error { return field.ID(prefix+"to_account", m.to) },
-		func() error {
-			if m.from == m.to {
-				return interceptors.InvalidField(prefix+"to_account", "must be another account than from_account")
-			}
-			return nil
-		},
-		func() error { return field.Currency(prefix+"amount.currency", m.currency) },
-		func() error { return field.Amount(prefix+"amount.minor_units", m.minorUnits) },
-		func() error { return field.Text(prefix+"note", m.note, 0, maxNote) },
-	} {
-		if err := check(); err != nil {
-			return movement{}, err
-		}
+	var same error
+	if m.from == m.to {
+		same = interceptors.InvalidField(prefix+"to_account", "must be another account than from_account")
+	}
+	if err := cmp.Or(
+		field.ID(prefix+"from_account", m.from),
+		field.ID(prefix+"to_account", m.to),
+		same,
+		field.Currency(prefix+"amount.currency", m.currency),
+		field.Amount(prefix+"amount.minor_units", m.minorUnits),
+		field.Text(prefix+"note", m.note, 0, maxNote),
+	); err != nil {
+		return movement{}, err
 	}
 	return m, nil
 }

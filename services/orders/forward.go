@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -13,6 +12,7 @@ import (
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	rolecallv1 "example.com/rolecall/gen/rolecall/v1"
 	"example.com/rolecall/interceptors/proof"
+	"example.com/rolecall/internal/refusal"
 )
 
 // firstWait and longestWait bound the waits before a signed payment is passed on once more: 100 ms, and then twice as long each.
@@ -69,10 +69,6 @@ func undecided(err error) bool {
 
 // missesKey tells whether ledger has refused a payment before it looked at it, because the signer's key was not to be had.
 func missesKey(err error) bool {
-	for _, detail := range status.Convert(err).Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == "rolecall" {
-			return info.GetReason() == "PROOF_SIGNER_UNKNOWN" || info.GetReason() == "VERIFIER_UNAVAILABLE"
-		}
-	}
-	return false
+	reason := refusal.Reason(err)
+	return reason == "PROOF_SIGNER_UNKNOWN" || reason == "VERIFIER_UNAVAILABLE"
 }

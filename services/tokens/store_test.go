@@ -113,38 +113,32 @@ func TestARaiseIsOwedUntilUsersHasBeenTold(t *testing.T) {
 		tables, ctx := openTables(t, url), t.Context()
 		owed := func() debt {
 			t.Helper()
-			all, err := tables.debts(ctx, 10)
+			all, err := tables.debts(ctx, "", 10)
 			if err != nil || len(all) != 1 {
 				t.Fatalf("%d raises are owed, want 1: %v", len(all), err)
 			}
 			return all[0]
 		}
-		note := func() {
-			t.Helper()
-			if err := tables.db.Write(ctx, func(tx *store.Tx) error { return owe(tx, "dave") }); err != nil {
-				t.Fatal(err)
-			}
-		}
-		note()
+		oweDebt(t, tables, "dave")
 		d := owed()
 		d.generation = 7
-		if fixed, err := tables.fix(ctx, d); err != nil || !fixed || owed() != d {
-			t.Errorf("fix: %v, %v, %+v", fixed, err, owed())
+		if fixed, err := tables.fix(ctx, d); err != nil || fixed != d || owed() != d {
+			t.Errorf("fix: %+v, %v, %+v", fixed, err, owed())
 		}
-		note() // another theft, while users is being told of the first
+		oweDebt(t, tables, "dave") // another theft, while users is being told of the first
 		if err := tables.settle(ctx, d); err != nil {
 			t.Fatal(err)
 		}
 		if again := owed(); again.generation != -1 {
 			t.Errorf("the second raise is settled with the first: %+v", again)
 		}
-		if fixed, err := tables.fix(ctx, d); err != nil || fixed {
-			t.Errorf("an outdated raise was fixed: %v, %v", fixed, err)
+		if fixed, err := tables.fix(ctx, d); err != nil || fixed != owed() || fixed.generation != -1 {
+			t.Errorf("an outdated raise was fixed: %+v, %v", fixed, err)
 		}
 		if err := tables.settle(ctx, owed()); err != nil {
 			t.Fatal(err)
 		}
-		if all, err := tables.debts(ctx, 10); err != nil || len(all) != 0 {
+		if all, err := tables.debts(ctx, "", 10); err != nil || len(all) != 0 {
 			t.Errorf("still owed: %v, %v", all, err)
 		}
 	})

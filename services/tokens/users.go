@@ -10,6 +10,7 @@ import (
 
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/internal/refusal"
 )
 
 // usersTimeout bounds a call to users. A login may wait there for its turn to have the password hashed.
@@ -21,12 +22,12 @@ func (s *Service) verify(ctx context.Context, username, password string) (*users
 	asked, cancel := context.WithTimeout(ctx, usersTimeout)
 	defer cancel()
 	answer, err := s.users.VerifyPassword(asked, &usersv1.VerifyPasswordRequest{Username: username, Password: password})
-	switch reasonOf(err) {
-	case loginRefused:
+	switch refusal.Reason(err) {
+	case refusal.LoginRefused:
 		// Why, and for which user, is in the record of users.
-		interceptors.CallerFrom(ctx).Denied(loginRefused, "users has refused the username or the password")
-		return nil, refusal(codes.Unauthenticated, loginRefused, "the username or the password is wrong")
-	case rateLimited:
+		interceptors.CallerFrom(ctx).Denied(refusal.LoginRefused, "users has refused the username or the password")
+		return nil, refusal.New(codes.Unauthenticated, refusal.LoginRefused, "the username or the password is wrong", 0)
+	case refusal.RateLimited:
 		return nil, passLimit(ctx, err)
 	}
 	if err != nil {

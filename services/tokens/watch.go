@@ -69,8 +69,8 @@ func (w *watching) run(ctx context.Context) error {
 		if err != nil {
 			return w.service.status(ctx, "watch revocations", err)
 		}
-		if now.epoch != w.epoch {
-			return watch.ErrNewEpoch
+		if err := w.service.tables.epochs.Check(ctx, w.epoch, w.sequence, now.epoch, now.sequence); err != nil {
+			return w.service.status(ctx, "watch revocations", err)
 		}
 		if err := w.sendKeys(ctx, now.keys); err != nil {
 			return err

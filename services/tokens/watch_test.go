@@ -231,26 +231,27 @@ func TestARevocationThroughOneReplicaReachesTheWatchersOfTheOtherWithinASecond(t
 	if m := next(t, messages); m.GetSnapshotComplete() == nil {
 		t.Fatalf("got %v, want an empty snapshot", m)
 	}
-	pair := h.login(t)
-	began := time.Now()
-	session := h.revoke(t, pair)
-	if m := next(t, messages); m.GetSession().GetSession() != session || m.GetSequence() != 1 {
-		t.Errorf("got %v, want the session %s", m, session)
-	}
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("it took %s, want a second at most", took)
-	} else {
-		t.Logf("it took %s", took)
-	}
+	told := int64(0)
+	nodetest.WithinASecond(t, "the watcher is told", func() time.Duration {
+		pair := h.login(t)
+		began := time.Now()
+		session := h.revoke(t, pair)
+		told++
+		if m := next(t, messages); m.GetSession().GetSession() != session || m.GetSequence() != told {
+			t.Errorf("got %v, want the session %s with number %d", m, session, told)
+		}
+		return time.Since(began)
+	})
 
 	// Both replicas follow users: a raise is told once.
 	everywhere := h.login(t)
 	if _, err := h.bob.Revoke(nodetest.Context(t), &tokensv1.RevokeRequest{RefreshToken: everywhere.GetRefreshToken(), Everywhere: true}); err != nil {
 		t.Fatalf("revoke everywhere: %v", err)
 	}
-	for want := int64(2); want <= 3; want++ {
-		if m := next(t, messages); m.GetSequence() != want {
-			t.Errorf("got %v, want number %d", m, want)
+	for range 2 {
+		told++
+		if m := next(t, messages); m.GetSequence() != told {
+			t.Errorf("got %v, want number %d", m, told)
 		}
 	}
 	marker := h.revoke(t, h.login(t))

@@ -217,14 +217,14 @@ func TestARaiseThroughOneReplicaReachesTheWatchersOfTheOtherWithinASecond(t *tes
 	two := &desk{tokens: usersv1.NewUsersServiceClient(mesh.Client(t, "/service/tokens", service))}
 	next := two.watch(t, &usersv1.WatchTokenGenerationsRequest{})
 	want(t, next, "", 0, 0)
-	began := time.Now()
-	if _, err := one.raise(t, 0); err != nil {
-		t.Fatal(err)
-	}
-	want(t, next, "dave", 1, 1)
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("it took %s, want a second at most", took)
-	} else {
-		t.Logf("it took %s", took)
-	}
+	raised := int64(0)
+	nodetest.WithinASecond(t, "the watcher is told", func() time.Duration {
+		began := time.Now()
+		if _, err := one.raise(t, 0); err != nil {
+			t.Fatal(err)
+		}
+		raised++
+		want(t, next, "dave", raised, raised)
+		return time.Since(began)
+	})
 }

@@ -7,6 +7,7 @@ import (
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/interceptors/exactlyonce"
+	"example.com/rolecall/internal/refusal"
 	"example.com/rolecall/internal/store"
 )
 
@@ -23,7 +24,7 @@ func (s *Service) VerifyPassword(ctx context.Context, req *usersv1.VerifyPasswor
 	}
 	name := req.GetUsername()
 	if wait, ok := s.attempts.take(name, s.now().Sub(s.began)); !ok {
-		interceptors.CallerFrom(ctx).Denied(rateLimited, "too many wrong passwords for one username")
+		interceptors.CallerFrom(ctx).Denied(refusal.RateLimited, "too many wrong passwords for one username")
 		return nil, limited(ctx, "too many wrong passwords for this username", wait)
 	}
 	user, password, err := s.credentials(ctx, name)

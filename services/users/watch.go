@@ -72,14 +72,15 @@ func (w *watching) run(ctx context.Context) error {
 		if err != nil {
 			return w.service.status(ctx, "watch generations", err)
 		}
-		if now.epoch != w.at.epoch {
-			return watch.ErrNewEpoch
+		if err := w.service.users.epochs.Check(ctx, w.at.epoch, w.at.sequence, now.epoch, now.sequence); err != nil {
+			return w.service.status(ctx, "watch generations", err)
 		}
 		if err := w.sendRaised(ctx); err != nil {
 			return err
 		}
 		if !marked {
 			w.at.sequence, marked = max(w.at.sequence, now.sequence), true
+			w.since = time.UnixMicro(0) // from here on the sequence number tells what is new, and the clock may be set back
 			if err := w.mark(); err != nil {
 				return err
 			}

@@ -62,7 +62,7 @@ func (c *compiler) enforced(full string, conditions Conditions) {
 	for _, annotation := range []string{"requires_user_role", "requires_user", "requires_proof", "exactly_once"} {
 		if conditions.Has(annotation) && !slices.Contains(c.features, annotation) {
 			c.report(Problem{Subject: full, Text: fmt.Sprintf(
-				"%s needs the feature %q, which this guard was not given: give it to the guard, or remove the option",
+				"%[1]s needs the feature %[2]q, which this guard was not given: add interceptors.With(%[2]s.New(...)), or remove the option",
 				annotation, featureOf(annotation))})
 		}
 	}

@@ -210,7 +210,7 @@ type Verdict uint8
 const (
 	Good        Verdict = iota
 	Invalid             // malformed, of another issuer or audience, a bad signature
-	Expired             //
+	Expired             // the token or the proof is past its end
 	Revoked             // tokens: its session, or all sessions of the user
 	Unavailable         // nobody can tell yet: keys, revocations or a database are missing
 	Unknown             // proofs: nobody knows the signer's key

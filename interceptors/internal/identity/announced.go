@@ -29,11 +29,12 @@ func Announce(certs []*x509.Certificate, bundles x509bundle.Source, now time.Tim
 		return nil, err
 	}
 	found := chains(verified)
-	p.presented = slices.DeleteFunc(slices.Clone(certs), func(cert *x509.Certificate) bool {
+	// The leaf is kept also where it is in the bundle itself, so that the verified chain is of it alone.
+	p.presented = append([]*x509.Certificate{certs[0]}, slices.DeleteFunc(slices.Clone(certs[1:]), func(cert *x509.Certificate) bool {
 		return !slices.ContainsFunc(verified, func(chain []*x509.Certificate) bool {
 			return slices.ContainsFunc(chain[:len(chain)-1], cert.Equal) // the root is in the bundle
 		})
-	})
+	})...)
 	if denied(p.ID, p.Leaf) {
 		return nil, fmt.Errorf("%s or its key is denied", p.ID)
 	}

@@ -120,6 +120,26 @@ func TestAnAnnouncedChainIsCheckedAgain(t *testing.T) {
 	}
 }
 
+// A bundle may vouch for one workload by the certificate itself. It is the whole chain then.
+func TestALeafThatIsInTheBundleIsAChainOfItsOwn(t *testing.T) {
+	t.Parallel()
+	end := time.Now().Add(time.Hour)
+	root := newRoot(t, "root")
+	leaf := root.leaf(t, ledger, end)
+	bundles := source{bundle: x509bundle.FromX509Authorities(mesh, []*x509.Certificate{leaf.cert})}
+	nobody := func(spiffeid.ID, Key) bool { return false }
+	a, err := Announce([]*x509.Certificate{leaf.cert, root.cert}, bundles, time.Now(), nobody)
+	must(t, err)
+	if !leaf.key.PublicKey.Equal(a.PublicKey()) {
+		t.Errorf("got the key %v, want the leaf's", a.PublicKey())
+	}
+	// No longer by itself, but by its root: everything is verified anew.
+	bundles = source{bundle: x509bundle.FromX509Authorities(mesh, []*x509.Certificate{root.cert})}
+	if again, err := a.Recheck(bundles, time.Now(), nobody); err != nil || !leaf.key.PublicKey.Equal(again.PublicKey()) {
+		t.Errorf("got %v, %v, want it to hold by the root", again, err)
+	}
+}
+
 // bulky is a certificate of nobody with an extension of so many bytes.
 func bulky(t *testing.T, size int) []byte {
 	t.Helper()

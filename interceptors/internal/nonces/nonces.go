@@ -44,26 +44,8 @@ type Querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// Create makes the tables if they are not there. In PostgreSQL two that do so at once need a lock of the caller's:
-// CREATE TABLE IF NOT EXISTS may fail then.
-func Create(ctx context.Context, q Querier, d Dialect) error {
-	rows := ""
-	if d == SQLite {
-		rows = " WITHOUT ROWID" // one B-tree in place of two
-	}
-	for _, statement := range []string{
-		"CREATE TABLE IF NOT EXISTS rolecall_nonces (nonce TEXT NOT NULL PRIMARY KEY, expires_us BIGINT NOT NULL)" + rows,
-		"CREATE INDEX IF NOT EXISTS rolecall_nonces_expires ON rolecall_nonces (expires_us)",
-		"CREATE TABLE IF NOT EXISTS rolecall_nonces_pruned (" +
-			"only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1), through_us BIGINT NOT NULL, raised_us BIGINT NOT NULL)",
-		"INSERT INTO rolecall_nonces_pruned (only_row, through_us, raised_us) VALUES (1, 0, 0) ON CONFLICT (only_row) DO NOTHING",
-	} {
-		if _, err := q.ExecContext(ctx, statement); err != nil {
-			return fmt.Errorf("create the tables of nonces: %w", err)
-		}
-	}
-	return nil
-}
+// readThrough reads through which expiry nonces were pruned, and when that was written down.
+const readThrough = "SELECT through_us, raised_us FROM rolecall_nonces_pruned WHERE only_row = 1"
 
 // burn inserts nothing where the row of what was pruned is missing: it fails closed. PostgreSQL makes who finds a row that
 // is not committed wait for it.
@@ -86,8 +68,8 @@ func Burn(ctx context.Context, q Querier, n Nonce) (Result, error) {
 	if added == 1 {
 		return Burned, nil
 	}
-	var through int64
-	if err := q.QueryRowContext(ctx, "SELECT through_us FROM rolecall_nonces_pruned WHERE only_row = 1").Scan(&through); err != nil {
+	var through, raised int64
+	if err := q.QueryRowContext(ctx, readThrough).Scan(&through, &raised); err != nil {
 		return 0, fmt.Errorf("read through when nonces were pruned: %w", err)
 	}
 	if expires <= through {

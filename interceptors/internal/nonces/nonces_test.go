@@ -44,12 +44,25 @@ func open(t testing.TB, url string) window {
 	if dialect == nonces.SQLite {
 		db.SetMaxOpenConns(1)
 	}
+	w := window{db, dialect}
 	for range 2 {
-		if err := nonces.Create(t.Context(), db, dialect); err != nil {
+		if err := w.create(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return window{db, dialect}
+	return w
+}
+
+func (w window) create(ctx context.Context) error {
+	tx, err := w.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // after Commit there is nothing to roll back
+	if err := nonces.Create(ctx, tx, w.dialect); err != nil {
+		return err
+	}
+	return tx.Commit()
 }
 
 func (w window) burn(t testing.TB, n nonces.Nonce) nonces.Result {
@@ -154,6 +167,24 @@ func TestATransactionThatIsUndoneBurnsNothing(t *testing.T) {
 			t.Errorf("got %v, want it burned now", got)
 		}
 	})
+}
+
+func TestWhoStartsDoesNotWaitForWhoBurns(t *testing.T) {
+	t.Parallel()
+	w := open(t, storetest.Postgres(t))
+	tx, err := w.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback() //nolint:errcheck // it is not to be committed
+	if got, err := nonces.Burn(t.Context(), tx, nonce(time.Now().Add(time.Minute))); err != nil || got != nonces.Burned {
+		t.Fatalf("burn: %v, %v", got, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := w.create(ctx); err != nil {
+		t.Errorf("create the tables, which are there, while a nonce is burned: %v", err)
+	}
 }
 
 func TestPruningDoesNotOpenTheWindowAgain(t *testing.T) {

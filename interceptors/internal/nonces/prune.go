@@ -18,19 +18,32 @@ const (
 	clockSlack = 30 * time.Second
 )
 
+// Passed returns a time that has passed, by the clocks of all replicas that prune: one that an earlier call of Prune has written
+// down, and no other has found to be ahead of its own since. The zero time if that call is not long enough ago. A clock that is
+// ahead for a minute makes nothing old.
+func Passed(ctx context.Context, tx *sql.Tx, now time.Time) (time.Time, error) {
+	var through, raised int64
+	if err := tx.QueryRowContext(ctx, readThrough).Scan(&through, &raised); err != nil {
+		return time.Time{}, fmt.Errorf("read when nonces were pruned: %w", err)
+	}
+	if now.UnixMicro()-raised < pruneDelay.Microseconds() {
+		return time.Time{}, nil
+	}
+	return time.UnixMicro(raised), nil
+}
+
 // Prune deletes a batch of those nonces that had expired by the time of an earlier call. Before that, it has written down the
 // highest expiry among them: Burn takes no nonce as old as that any more, so that a clock that is set back makes nothing fresh
-// again. That goes by the time which an earlier call has written down and no other has found to be ahead of its own: the clock of one replica
-// that is fast refuses nobody else's nonces, and pruning goes on when it is right again. Call it once a minute, and again at
-// once while there is more; what has expired is gone after a few minutes.
+// again. That goes by the time that Passed returns: the clock of one replica that is fast refuses nobody else's nonces, and pruning
+// goes on when it is right again. Call it once a minute, and again at once while there is more; what has expired is gone after a
+// few minutes.
 func Prune(ctx context.Context, tx *sql.Tx, d Dialect, now time.Time) (more bool, err error) {
 	lock := ""
 	if d == PostgreSQL {
 		lock = " FOR UPDATE"
 	}
 	var through, raised int64
-	row := tx.QueryRowContext(ctx, "SELECT through_us, raised_us FROM rolecall_nonces_pruned WHERE only_row = 1"+lock)
-	if err := row.Scan(&through, &raised); err != nil {
+	if err := tx.QueryRowContext(ctx, readThrough+lock).Scan(&through, &raised); err != nil {
 		return false, fmt.Errorf("read through when nonces were pruned: %w", err)
 	}
 	switch since := now.UnixMicro() - raised; {

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// Captured is a message that is not decoded: see Decode.
+// Captured takes the bytes of a message as they came. Decode decodes them later.
 type Captured struct{ Bytes []byte }
 
 // Raw is a message that is encoded already.

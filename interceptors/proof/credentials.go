@@ -2,53 +2,62 @@ package proof
 
 import (
 	"context"
-	"maps"
+	"strings"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"example.com/rolecall/interceptors/internal/feature"
 	"example.com/rolecall/interceptors/internal/identity"
 )
 
-// proving signs a request on the connection that gRPC has chosen for it, with the key of the certificate that was shown there:
-// a server finds that one without asking anybody, on whichever of its replicas' connections, and however often the own
-// certificate was renewed since. It is the credentials of one call.
-type proving struct {
+// callCredentials sign a request on the connection that gRPC has chosen for it, with the key of the certificate that was shown
+// there: a server finds that one without asking anybody, on whichever of its replicas' connections, and however often the own
+// certificate was renewed since.
+type callCredentials struct {
 	client    *client
-	statement *statement
+	statement statement
+	metadata  metadata.MD                   // of the call; nobody writes to it
 	others    credentials.PerRPCCredentials // those that the caller has given; nil: none
 	last      atomic.Pointer[made]
 }
 
 // GetRequestMetadata implements credentials.PerRPCCredentials. gRPC asks again for each attempt that it makes by itself, which
 // gets a proof of its own.
-func (p *proving) GetRequestMetadata(ctx context.Context, uri ...string) (map[string]string, error) {
-	md := map[string]string{}
+func (p *callCredentials) GetRequestMetadata(ctx context.Context, uri ...string) (map[string]string, error) {
+	md, about := map[string]string{}, p.statement
 	if p.others != nil {
 		others, err := p.others.GetRequestMetadata(ctx, uri...)
 		if err != nil {
 			return nil, err
 		}
-		maps.Copy(md, others)
+		all := p.metadata.Copy()
+		for name, value := range others { // gRPC sends it in lower case, and before the metadata of the call
+			name = strings.ToLower(name)
+			md[name] = value
+			all[name] = append([]string{value}, p.metadata[name]...)
+		}
+		about.cover(all)
 	}
 	by, err := p.client.credentialOn(identity.FromContext(ctx))
 	var m *made
 	if err == nil {
-		m, err = p.statement.sign(by, p.client.env.Now(), p.client.cfg.Life)
+		m, err = about.sign(by, p.client.env.Now(), p.client.cfg.Life)
 	}
 	if err != nil {
 		return nil, status.Errorf(codes.Internal, "proof: sign the call of %s: %v", p.statement.method, err)
 	}
 	p.last.Store(m)
-	md[proofKey] = m.text
+	md[feature.ProofKey] = m.text
 	return md, nil
 }
 
 // RequireTransportSecurity implements credentials.PerRPCCredentials.
-func (p *proving) RequireTransportSecurity() bool { return true }
+func (p *callCredentials) RequireTransportSecurity() bool { return true }
 
 // credentialsIn returns the credentials among the options of a call; nil if there are none.
 func credentialsIn(opts []grpc.CallOption) (found credentials.PerRPCCredentials) {
