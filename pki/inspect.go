@@ -64,10 +64,13 @@ func InspectFile(path string, now time.Time) (*Inspection, error) {
 }
 
 // Inspect tells what PEM or DER data is, at the given time: certificates, a chain, a bundle, a certificate request, a
-// key, a key with its chain, a revocation list; or, as text, a SPIFFE bundle document or a JWT-SVID. Its error means that
-// it is none of these.
+// key, a key with its chain, a revocation list; or, as text, a SPIFFE bundle document or a JWT-SVID. Its error is
+// ErrUnknown if it is none of these.
 func Inspect(data []byte, now time.Time) (*Inspection, error) {
 	i := &Inspection{}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, errors.New("it is empty")
+	}
 	if !bytes.Contains(data, []byte("-----BEGIN ")) {
 		object, ok := inspectText(data, now)
 		if !ok {
@@ -91,7 +94,7 @@ func Inspect(data []byte, now time.Time) (*Inspection, error) {
 		i.Objects = append(i.Objects, inspectBlock(block, now))
 	}
 	if len(i.Objects) == 0 {
-		return nil, errUnknown
+		return nil, ErrUnknown
 	}
 	i.Kind = i.kind()
 	i.inspectChain()

@@ -64,7 +64,9 @@ func inspectDocument(data []byte, now time.Time) Object {
 		o.field("refresh hint", hint.String())
 	}
 	roots := bundle.X509Authorities()
-	o.field("bundle digest", Digest(BundleDigest(roots)).String())
+	if len(roots) > 0 {
+		o.field("bundle digest", Digest(BundleDigest(roots)).String())
+	}
 	for _, root := range roots {
 		o.field("root", fmt.Sprintf("%s, %s, until %s %s", root.Subject, describeKey(root.PublicKey), utc(root.NotAfter), relative(root.NotAfter, now)))
 		o.field("root SHA-256", certDigest(root).String())
@@ -75,6 +77,9 @@ func inspectDocument(data []byte, now time.Time) Object {
 	keys := bundle.JWTAuthorities()
 	for _, id := range slices.Sorted(maps.Keys(keys)) {
 		o.field("JWT key", fmt.Sprintf("%s, %s", id, describeKey(keys[id])))
+	}
+	if len(roots) == 0 && len(keys) == 0 {
+		o.problem("there is no root in it (use x509-svid, with x5c): whoever takes it for a bundle trusts nobody")
 	}
 	return o
 }
@@ -198,4 +203,5 @@ func isIssuerRequest(csr *x509.CertificateRequest) bool {
 	return err == nil && id.Path() == ""
 }
 
-var errUnknown = errors.New("neither a certificate nor a request, a key, a CRL, a bundle document or a token")
+// ErrUnknown says that data is nothing that Inspect knows.
+var ErrUnknown = errors.New("neither a certificate nor a request, a key, a CRL, a bundle document or a token")

@@ -41,7 +41,7 @@ func inspectDER(data []byte, now time.Time) (Object, error) {
 	if crl, err := inspectCRL(data, now); err == nil {
 		return crl, nil
 	}
-	return Object{}, errUnknown
+	return Object{}, ErrUnknown
 }
 
 func inspectBlock(block *pem.Block, now time.Time) Object {

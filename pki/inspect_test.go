@@ -2,6 +2,7 @@ package pki_test
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,7 +27,7 @@ func TestInspectSaysWhatAFileIsAndWhatIsWrongWithIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(open, data, 0o644); err != nil {
+	if err := errors.Join(os.WriteFile(open, data, 0o600), os.Chmod(open, 0o644)); err != nil { // whatever the umask is
 		t.Fatal(err)
 	}
 	key, err := pki.NewKey()
@@ -98,8 +99,16 @@ func TestInspectSaysWhatAFileIsAndWhatIsWrongWithIt(t *testing.T) {
 			}
 		})
 	}
-	if _, err := pki.Inspect([]byte("hello"), now); err == nil {
-		t.Error("text is taken for a certificate")
+	for text, want := range map[string]string{"hello": "neither a certificate nor", " \n": "it is empty"} {
+		if _, err := pki.Inspect([]byte(text), now); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %q", text, err, want)
+		}
+	}
+	for _, document := range []string{`{"keys": []}`, `{"keys": [{"use": "sig", "chain": []}], "jwks": ""}`} {
+		got, err := pki.Inspect([]byte(document), now)
+		if err != nil || got.OK() || !strings.Contains(got.Objects[0].Problems[0], "no root") || len(got.Objects[0].Fields) != 1 {
+			t.Errorf("%s: got %+v, %v; want the problem that there is no root, and no digest", document, got, err)
+		}
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,6 +49,7 @@ Ends with 1 if the call fails: standard error then says why and what to do next,
 		ValidArgsFunction: completeMethod,
 	}
 	flags.add(c)
+	flags.complete(c)
 	output := outputFlag(c, "text", "json")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := flags.check(); err != nil {
@@ -64,22 +64,6 @@ Ends with 1 if the call fails: standard error then says why and what to do next,
 		return run.do(c.Context(), name)
 	}
 	return c
-}
-
-// completeMethod completes the names of the methods that this program knows.
-func completeMethod(_ *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	var names []string
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	for _, s := range call.Builtin() {
-		for _, m := range s.Methods() {
-			if strings.HasPrefix(m.Short(), typed) {
-				names = append(names, m.Short()+"\t"+m.Requires.String())
-			}
-		}
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // callRun is one run of the command.
@@ -116,6 +100,7 @@ func (r *callRun) do(ctx context.Context, name string) error {
 			return err
 		}
 	}
+	r.tellUnknownRoles(method)
 	if r.flags.sign {
 		return r.sign(limited, method)
 	}
@@ -130,7 +115,7 @@ func (r *callRun) reflect(ctx context.Context, name string) (call.Method, error)
 	services, err := call.Reflect(ctx, r.who.conn)
 	if err != nil {
 		r.say("the server was asked what it serves, by reflection, which takes the role rolecall.reflector:")
-		return call.Method{}, r.failed(err, "")
+		return call.Method{}, r.failed(call.NewReflectionFailure(err))
 	}
 	if name == "" {
 		return call.Method{}, r.list(services)
@@ -155,16 +140,21 @@ func (r *callRun) call(ctx context.Context, m call.Method) error {
 	if err != nil {
 		return err
 	}
-	callCtx, err := r.who.context(ctx, r.flags, m, r.app.input())
+	var trace call.Trace
+	callCtx, err := r.who.context(ctx, r.flags, m, &trace, r.app.input())
 	if err != nil {
 		return err
 	}
 	writer := call.Writer{Types: m.Types, Lines: r.json}
-	answers, requestID := 0, ""
+	answers, requestID, stop := 0, "", func() {}
 	exchange := call.Exchange{Method: m, Conn: r.who.conn, Prepare: func(request *call.Message) error {
-		requestID = r.fillRequestID(m, request)
+		id := r.fillRequestID(m, request)
+		if !m.Descriptor.IsStreamingClient() && !m.Descriptor.IsStreamingServer() {
+			requestID, stop = id, r.waiting(func() string { return r.attempts(&trace) })
+		}
 		return signed.Put(request)
 	}, Receive: func(response *call.Message) error {
+		stop()
 		answers++
 		if err := r.write(writer, response); err != nil {
 			return err
@@ -173,6 +163,7 @@ func (r *callRun) call(ctx context.Context, m call.Method) error {
 	}}
 	began := time.Now()
 	err = exchange.Do(callCtx, in)
+	stop()
 	var wrong *call.InputError
 	switch {
 	case err == nil, errors.Is(err, cli.ErrReported):
@@ -183,7 +174,10 @@ func (r *callRun) call(ctx context.Context, m call.Method) error {
 		r.say("interrupted after %s; answers: %d", cli.Span(time.Since(began)), answers)
 		return nil
 	}
-	return r.failed(err, requestID)
+	if !trace.Sent() {
+		requestID = ""
+	}
+	return r.failed(call.NewFailure(err, requestID))
 }
 
 // verifyReceipts tells what came of the requests that the call passed on for others.
@@ -198,6 +192,10 @@ func (r *callRun) verifyReceipts(ctx context.Context, signed call.Signed, respon
 			return cli.ErrReported
 		}
 		r.say("%s: the receipt holds: the server that this request was signed for has given this answer to it", answer.Field)
+		delete(signed, answer.Field)
+	}
+	for field := range signed {
+		r.say("%s: no answer with a receipt came for it; the answer above says what became of it. A proof lives for a minute at most: sign again for another attempt", field)
 	}
 	return nil
 }
@@ -223,7 +221,11 @@ func (r *callRun) sign(ctx context.Context, m call.Method) error {
 		return cli.Usagef("%w", err)
 	}
 	r.fillRequestID(m, request)
+	stop := r.waiting(func() string {
+		return "waiting for the key server to know the key that the request is signed with; is it up? rolecall status tells"
+	})
 	signed, err := r.who.client.Sign(ctx, m, r.who.server.ID, via, request, r.flags.roles)
+	stop()
 	if err != nil {
 		return err
 	}

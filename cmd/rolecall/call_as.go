@@ -32,6 +32,7 @@ type caller struct {
 	server call.Peer
 	conn   *grpc.ClientConn
 	id     spiffeid.ID
+	user   string // on whose behalf, for people; empty: nobody's
 }
 
 func (w *caller) close() {
@@ -124,7 +125,7 @@ func (f *callFlags) sessionPath() string {
 }
 
 // context returns the context of a call: on whose behalf it is made, with which roles and metadata.
-func (w *caller) context(ctx context.Context, f *callFlags, m call.Method, stdin io.Reader) (context.Context, error) {
+func (w *caller) context(ctx context.Context, f *callFlags, m call.Method, trace *call.Trace, stdin io.Reader) (context.Context, error) {
 	token, err := w.token(ctx, f, stdin)
 	if err != nil {
 		return nil, err
@@ -133,12 +134,13 @@ func (w *caller) context(ctx context.Context, f *callFlags, m call.Method, stdin
 	if err != nil {
 		return nil, err
 	}
-	return call.With{Token: token, Roles: f.roles, Metadata: pairs}.Context(ctx, m), nil
+	return call.With{Token: token, Roles: f.roles, Metadata: pairs, Trace: trace}.Context(ctx, m), nil
 }
 
 // token returns the access token of the user on whose behalf the call is made, "" for nobody's.
 func (w *caller) token(ctx context.Context, f *callFlags, stdin io.Reader) (string, error) {
 	if f.tokenFile != "" {
+		w.user = "the user of the token"
 		return readToken(f.tokenFile, stdin)
 	}
 	if !f.user {
@@ -155,6 +157,7 @@ func (w *caller) token(ctx context.Context, f *callFlags, stdin io.Reader) (stri
 	}
 	defer open.close()
 	fresh, err := open.session.Fresh(ctx)
+	w.user = fresh.Username
 	return fresh.AccessToken, err
 }
 

@@ -101,10 +101,10 @@ func (f *callFlags) metadata() ([]string, error) {
 		key, value, ok := strings.Cut(header, "=")
 		key = strings.ToLower(key)
 		switch {
+		case strings.HasPrefix(key, "authorization"): // also in the form of grpcurl, with a colon
+			return nil, cli.Usagef("--header authorization: others on this machine see the arguments of a program: take --user, or --token-file")
 		case !ok || key == "" || strings.ContainsAny(key, " :"):
 			return nil, cli.Usagef("--header %q: the form is KEY=VALUE", header)
-		case key == "authorization":
-			return nil, cli.Usagef("--header authorization: others on this machine see the arguments of a program: take --user, or --token-file")
 		case strings.HasPrefix(key, "rolecall-") || strings.HasPrefix(key, "grpc-"):
 			return nil, cli.Usagef("--header %s: rolecall and gRPC set this themselves", key)
 		}

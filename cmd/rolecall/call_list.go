@@ -26,7 +26,10 @@ type listed struct {
 // list shows methods, and what they require.
 func (r *callRun) list(services []call.Service) error {
 	all := []listed{}
-	table := &cli.Table{Header: []string{"METHOD", "REQUIRES", "REQUEST", "ANSWER"}}
+	if r.flags.sign || len(r.flags.data)+len(r.flags.signed) > 0 {
+		return cli.Usagef("there is no method to call: name one, SERVICE/METHOD; 'rolecall call' alone lists all")
+	}
+	table := &cli.Table{Header: []string{"METHOD", "REQUIRES", "STREAM OF"}}
 	for _, s := range services {
 		for _, m := range s.Methods() {
 			d, q := m.Descriptor, m.Requires
@@ -35,7 +38,7 @@ func (r *callRun) list(services []call.Service) error {
 				Requests: number(d.IsStreamingClient()), Responses: number(d.IsStreamingServer()),
 				Roles: some(q.Roles), AnyWorkload: q.AnyWorkload, UserRoles: some(q.UserRoles), User: q.User, Proof: q.Proof, ExactlyOnce: q.ExactlyOnce,
 			})
-			table.Add(cli.Clean(m.Short()), cli.Clean(q.String()), shape(d.Input(), d.IsStreamingClient()), shape(d.Output(), d.IsStreamingServer()))
+			table.Add(cli.Clean(m.Short()), cli.Clean(q.String()), streams(d))
 		}
 	}
 	if r.json {
@@ -45,13 +48,17 @@ func (r *callRun) list(services []call.Service) error {
 	return nil
 }
 
-// shape names a message, and says if there are many.
-func shape(d protoreflect.MessageDescriptor, stream bool) string {
-	name := cli.Clean(string(d.FullName()))
-	if stream {
-		return "stream of " + name
+// streams says what there may be many of.
+func streams(d protoreflect.MethodDescriptor) string {
+	switch {
+	case d.IsStreamingClient() && d.IsStreamingServer():
+		return "requests and answers"
+	case d.IsStreamingClient():
+		return "requests"
+	case d.IsStreamingServer():
+		return "answers"
 	}
-	return name
+	return ""
 }
 
 func number(stream bool) string {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"example.com/rolecall/internal/call"
@@ -35,9 +36,18 @@ func (r *callRun) fillRequestID(m call.Method, request *call.Message) string {
 	return id
 }
 
+// tellUnknownRoles tells of roles to keep that nobody defines: a slip of the pen gives up the role that was meant.
+func (r *callRun) tellUnknownRoles(m call.Method) {
+	known := append(call.Roles(append(call.Builtin(), m.Service)), m.Requires.Roles...)
+	for _, role := range r.flags.roles {
+		if role != "" && !slices.Contains(known, role) {
+			r.say("--role-subset %s: no service that is known here defines this role", role)
+		}
+	}
+}
+
 // failed says why a call failed.
-func (r *callRun) failed(err error, requestID string) error {
-	failure := call.NewFailure(err, requestID)
+func (r *callRun) failed(failure *call.Failure) error {
 	if r.json {
 		if err := r.app.out.JSON(map[string]any{"error": failure}); err != nil {
 			return err
@@ -47,7 +57,11 @@ func (r *callRun) failed(err error, requestID string) error {
 	for _, line := range failure.Lines() {
 		r.say("%s", line)
 	}
-	r.say("  %-12s %s, of %s", "called as", r.who.id, r.who.server.ID)
+	user := ""
+	if r.who.user != "" {
+		user = ", on behalf of " + r.who.user
+	}
+	r.say("  %-12s %s, at %s%s", "called as", r.who.id, r.who.server.ID, user)
 	return cli.ErrReported
 }
 

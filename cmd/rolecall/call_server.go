@@ -10,7 +10,6 @@ import (
 	"example.com/rolecall/internal/call"
 	"example.com/rolecall/internal/catalog"
 	"example.com/rolecall/internal/cli"
-	"example.com/rolecall/internal/mesh"
 )
 
 // find returns the server that the flags name, else the one of that name in the mesh.
@@ -30,7 +29,7 @@ func (w *caller) find(f *callFlags, name string) (call.Peer, error) {
 	}
 	p, ok, err := w.named(name)
 	if err == nil && !ok {
-		err = cli.Usagef("the mesh in %s has no server %s: it has %s", *f.dir, name, strings.Join(names(w.mesh), ", "))
+		err = cli.Usagef("the mesh in %s has no server %s: it has %s", *f.dir, name, strings.Join(serviceNames(w.mesh), ", "))
 	}
 	return p, err
 }
@@ -68,17 +67,9 @@ func (w *caller) relay(f *callFlags) (spiffeid.ID, error) {
 	}
 	p, ok, err := w.named(f.via)
 	if err == nil && !ok {
-		err = cli.Usagef("--via %s: the mesh in %s has no such service: it has %s", f.via, *f.dir, strings.Join(names(w.mesh), ", "))
+		err = cli.Usagef("--via %s: the mesh in %s has no such service: it has %s", f.via, *f.dir, strings.Join(serviceNames(w.mesh), ", "))
 	}
 	return p.ID, err
-}
-
-func names(f *mesh.File) []string {
-	var all []string
-	for _, s := range f.Services {
-		all = append(all, s.Name)
-	}
-	return all
 }
 
 // keys returns the key server, the zero Peer if none is known.

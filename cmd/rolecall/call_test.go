@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"example.com/rolecall/internal/cli"
+	"example.com/rolecall/internal/mesh"
 )
 
 func TestWrongCallsEndWithTwoAndSayWhy(t *testing.T) {
@@ -24,6 +25,10 @@ func TestWrongCallsEndWithTwoAndSayWhy(t *testing.T) {
 		{"call a b", "", "arg"},
 		{"call ledger/GetBalanse", "", "near it: ledger/GetBalance"},
 		{"call nonsense", "", "no method nonsense is known"},
+		{"call Transfer", "", "near it: ledger/Transfer"},
+		{"cal", "", "near it: call"},
+		{"call --sign", "", "no method to call"},
+		{"call ledger", "{}", "no method to call"},
 		{"call ledger/GetBalance --timeout 0s", "", "--timeout"},
 		{"call ledger/GetBalance --cert c", "", "bundle"},
 		{"call ledger/GetBalance --cert c --key k --bundle b --as alice", "", "as"},
@@ -31,6 +36,7 @@ func TestWrongCallsEndWithTwoAndSayWhy(t *testing.T) {
 		{"call ledger/GetBalance --tokens t,spiffe://a.b/t", "", "--user"},
 		{"call ledger/GetBalance -H tenant", "", "KEY=VALUE"},
 		{"call ledger/GetBalance -H authorization=x", "", "--token-file"},
+		{"call ledger/GetBalance -H Authorization:x", "", "--user"},
 		{"call ledger/GetBalance -H Rolecall-Proof=x", "", "set this themselves"},
 		{"call ledger/GetBalance -H grpc-timeout=1S", "", "set this themselves"},
 		{"call ledger/GetBalance -d - --token-file -", "", "read once"},
@@ -67,7 +73,7 @@ func TestWrongCallsEndWithTwoAndSayWhy(t *testing.T) {
 func TestCallListsWhatThereIs(t *testing.T) {
 	t.Parallel()
 	code, stdout, stderr := rolecall(t, "call")
-	for _, want := range []string{"METHOD", "REQUIRES", "ledger/Transfer", "orders/PlaceOrder", "orders.writer + user:orders.customer", "stream of ledger.v1.WatchEntriesResponse", "grpc.health.v1.Health/Check"} {
+	for _, want := range []string{"METHOD", "REQUIRES", "ledger/Transfer", "orders/PlaceOrder", "orders.writer + user:orders.customer", "STREAM OF", "grpc.health.v1.Health/Check"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is missing: code %d, %s\n%s", want, code, stderr, stdout)
 		}
@@ -88,6 +94,21 @@ func TestMethodsAreCompleted(t *testing.T) {
 	code, stdout, _ := rolecall(t, "__complete", "call", "ledger/Get")
 	if code != cli.ExitDone || !strings.Contains(stdout, "ledger/GetBalance\tledger.reader") || strings.Contains(stdout, "Transfer\t") && !strings.Contains(stdout, "GetTransfer") {
 		t.Errorf("got %d, %q", code, stdout)
+	}
+	d, err := mesh.Create(t.TempDir())
+	if err == nil {
+		err = mesh.Write(d, &mesh.File{Services: []mesh.Service{{Name: "ledger"}}, Operators: []mesh.Operator{{Name: "alice"}}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for flag, want := range map[string]string{"--as": "alice\n", "--server": "ledger\n", "--via": "ledger\n", "--role-subset": "ledger.reader\n"} {
+		if code, stdout, stderr := rolecall(t, "__complete", "call", "--dir", d.Path(), flag, ""); code != cli.ExitDone || !strings.Contains(stdout, want) {
+			t.Errorf("%s: got %d, %q, %q; want %q", flag, code, stdout, stderr, want)
+		}
+		if code, stdout, _ := rolecall(t, "__complete", "call", "--dir", t.TempDir(), flag, ""); code != cli.ExitDone || flag != "--role-subset" && stdout != ":4\n" {
+			t.Errorf("%s without a mesh: got %d, %q", flag, code, stdout)
+		}
 	}
 }
 
@@ -119,12 +140,12 @@ func TestACallThatNobodyAnswersSaysWhatToDo(t *testing.T) {
 	a := &app{out: cli.Plain(&out), questions: &said}
 	args := append([]string{"call", "ledger/OpenAccount", "--timeout", "5s", "--server", "passthrough:///127.0.0.1:1,spiffe://mesh.local/service/ledger"}, operatorFiles(t, "eve")...)
 	err := a.run(t.Context(), args)
-	for _, want := range []string{"UNAVAILABLE: ", "rolecall status", "spiffe://mesh.local/operator/eve, of spiffe://mesh.local/service/ledger"} {
+	for _, want := range []string{"UNAVAILABLE: ", "rolecall status", "spiffe://mesh.local/operator/eve, at spiffe://mesh.local/service/ledger"} {
 		if !strings.Contains(said.String(), want) {
 			t.Errorf("%q is missing: %v, %s", want, err, &said)
 		}
 	}
-	if err == nil || out.Len() > 0 {
-		t.Errorf("got %v, %q; want nothing on standard output", err, &out)
+	if err == nil || out.Len() > 0 || strings.Contains(said.String(), "may have taken effect") {
+		t.Errorf("got %v, %q, %s; want nothing on standard output, and no word of an effect: nothing was sent", err, &out, &said)
 	}
 }

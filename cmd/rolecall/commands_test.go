@@ -238,7 +238,7 @@ func TestRolesAreShownAndCheckedFromAFile(t *testing.T) {
 		t.Errorf("roles check: code %d, %q, %q", code, stdout, stderr)
 	}
 	write("trustDomain: mesh.local\nbindings:\n  - role: ledger.raeder\n    members: [spiffe://mesh.local/operator/bob]\n")
-	if code, stdout, _ := rolecall(t, "roles", "check", "--roles", path); code != cli.ExitFailed || !strings.Contains(stdout, path+":3") {
+	if code, stdout, _ := rolecall(t, "roles", "check", "--roles", path); code != cli.ExitFailed || !strings.Contains(stdout, path+":3") || !strings.Contains(stdout, "--descriptors") {
 		t.Errorf("roles check of a role that nobody defines: code %d, %q", code, stdout)
 	}
 	write("trustDomain: mesh.local\nbindings: [\n")

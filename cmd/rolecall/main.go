@@ -6,9 +6,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -50,6 +52,19 @@ func each(c *cobra.Command, visit func(*cobra.Command)) {
 	}
 }
 
+// subcommand is for commands that have others below them, and take nothing else.
+func subcommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	c.SuggestionsMinimumDistance = 2
+	near := ""
+	if names := c.SuggestionsFor(args[0]); len(names) > 0 {
+		near = "; near it: " + strings.Join(names, ", ")
+	}
+	return fmt.Errorf("unknown command %q for %q%s", args[0], c.CommandPath(), near)
+}
+
 // app is what all commands share.
 type app struct {
 	out *cli.Output
@@ -70,11 +85,14 @@ lets a method be called only by workloads that hold the roles which its .proto f
   rolecall status                  # how everything stands`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          subcommand,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetOut(a.out)
 	root.SetIn(a.input())
+	// Long texts of flags are wrapped, and not by the terminal in the middle of a word.
+	flags := fmt.Sprintf("FlagUsagesWrapped %d", a.out.Width())
+	root.SetUsageTemplate(strings.NewReplacer(".LocalFlags.FlagUsages", ".LocalFlags."+flags, ".InheritedFlags.FlagUsages", ".InheritedFlags."+flags).Replace(root.UsageTemplate()))
 	root.AddCommand(
 		a.upCommand(), a.runCommand(), a.demoCommand(), a.statusCommand(),
 		a.probeCommand(), a.inspectCommand(), a.rolesCommand(), a.pkiCommand(),

@@ -27,7 +27,7 @@ issuers' keys are in it.`,
   rolecall pki issuer sign --root root --csr issuer.csr --out issuer.crt
   rolecall pki issuer import --ca /var/lib/authority --bundle root.crt issuer.crt
   rolecall pki issue --id spiffe://mesh.local/operator/dave --cert dave.crt --key dave.key`,
-		Args: cobra.NoArgs,
+		Args: subcommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(a.pkiInitCommand(), a.pkiIssuerCommand(), a.pkiRootCommand(), a.pkiCSRCommand(), a.pkiIssueCommand(),

@@ -29,7 +29,7 @@ from 5/6 of that, and RETIRED at its end. 'rolecall up' does all of this by itse
   rolecall pki issuer csr --ca /var/lib/authority --out issuer.csr       # there
   rolecall pki issuer sign --root root --csr issuer.csr --out issuer.crt   # here
   rolecall pki issuer import --ca /var/lib/authority issuer.crt          # there`,
-		Args: cobra.NoArgs,
+		Args: subcommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(a.issuerCSRCommand(), a.issuerSignCommand(), a.issuerImportCommand(), a.issuerListCommand(),

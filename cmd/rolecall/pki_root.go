@@ -26,7 +26,7 @@ func (a *app) pkiRootCommand() *cobra.Command {
 		Short:   "Replace the root of the trust domain",
 		Long:    `Replaces the root, before it ends or because its key is not to be trusted any more, without a dropped call.`,
 		Example: `  rolecall pki root rotate --help`,
-		Args:    cobra.NoArgs,
+		Args:    subcommand,
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	rotate := &cobra.Command{
@@ -47,7 +47,7 @@ their own: prepare --out makes the file there that prepare --import takes where 
   rolecall pki root rotate prepare && rolecall pki root rotate activate
   rolecall pki root rotate status
   rolecall pki root rotate retire`,
-		Args: cobra.NoArgs,
+		Args: subcommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	rotate.AddCommand(a.rotatePrepareCommand(), a.rotateActivateCommand(), a.rotateRetireCommand(), a.rotateStatusCommand())

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/spf13/cobra"
 
 	"example.com/rolecall/interceptors"
@@ -17,7 +19,7 @@ func (a *app) rolesCommand() *cobra.Command {
 in roles.yaml. No server is asked.`,
 		Example: `  rolecall roles matrix
   rolecall roles check --roles new.yaml`,
-		Args: cobra.NoArgs,
+		Args: subcommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(a.rolesMatrixCommand(), a.rolesCheckCommand())
@@ -108,6 +110,9 @@ that nobody can call (method-unreachable), a member of another trust domain (mem
 			err = a.out.JSON(check)
 		} else {
 			a.writeCheck(check, output)
+			if unknown := func(f access.Finding) bool { return f.Kind == "role-unknown" }; flags.descriptors == nil && slices.ContainsFunc(check.Findings, unknown) {
+				a.out.Println("A service of your own is known by --descriptors services.binpb, which 'buf build -o services.binpb' writes.")
+			}
 		}
 		if err == nil && check.Mistakes > 0 {
 			err = cli.ErrReported

@@ -48,7 +48,7 @@ func NewClient(source interceptors.Source, keys Peer) (*Client, error) {
 
 // Dial makes a connection, which lasts as long as the client. Not for concurrent use.
 func (c *Client) Dial(p Peer) (*grpc.ClientConn, error) {
-	conn, err := c.guard.NewClient(p.Target, p.ID)
+	conn, err := c.guard.NewClient(p.Target, p.ID, grpc.WithStatsHandler(tracing{}))
 	if err == nil {
 		c.conns = append(c.conns, conn)
 	}
@@ -71,7 +71,7 @@ func (c *Client) Sign(ctx context.Context, m Method, server, via spiffeid.ID, re
 		return nil, errors.New("whoever verifies a request that is passed on asks the key server for the signer's key, and none is known here")
 	}
 	if err := c.proofs.Announced(ctx); err != nil {
-		return nil, fmt.Errorf("make the own key known: %w", err)
+		return nil, fmt.Errorf("%w; whoever verifies a request that is passed on asks it for the key: is it up? rolecall status tells", err)
 	}
 	var opts []proof.SignOption
 	if len(roles) > 0 {

@@ -17,6 +17,8 @@ type With struct {
 	Roles []string
 	// Metadata is names and values in turn.
 	Metadata []string
+	// Trace, if there is one, is filled by a connection that Dial has made.
+	Trace *Trace
 }
 
 // Context returns the context to call a method with. Methods with requires_proof that this program has no descriptor of, in
@@ -30,6 +32,9 @@ func (w With) Context(ctx context.Context, m Method) context.Context {
 	}
 	if m.Reflected && m.Requires.Proof {
 		ctx = proof.Always(ctx)
+	}
+	if w.Trace != nil {
+		ctx = context.WithValue(ctx, traceKey{}, w.Trace)
 	}
 	return metadata.AppendToOutgoingContext(ctx, w.Metadata...)
 }

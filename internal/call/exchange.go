@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// Exchange is one call of a method.
+// Exchange is one call of a method. All fields are needed.
 type Exchange struct {
 	Method Method
 	Conn   grpc.ClientConnInterface
@@ -56,7 +56,7 @@ func (e *Exchange) follow(ctx context.Context, request *Message) error {
 	if err := stream.CloseSend(); err != nil {
 		return err
 	}
-	return e.receive(stream)
+	return e.responses(stream)
 }
 
 // stream sends the requests as they come, and takes what comes back.
@@ -79,7 +79,7 @@ func (e *Exchange) stream(ctx context.Context, in *Input) error {
 		}
 		sent <- err
 	}()
-	received := e.receive(stream)
+	received := e.responses(stream)
 	select {
 	case err := <-sent:
 		if err != nil {
@@ -114,7 +114,8 @@ func (e *Exchange) open(ctx context.Context) (grpc.ClientStream, error) {
 	return e.Conn.NewStream(ctx, desc, e.Method.Full())
 }
 
-func (e *Exchange) receive(stream grpc.ClientStream) error {
+// responses takes what comes until the server ends it.
+func (e *Exchange) responses(stream grpc.ClientStream) error {
 	for {
 		response := dynamicpb.NewMessage(e.Method.Descriptor.Output())
 		err := stream.RecvMsg(response)

@@ -11,6 +11,7 @@ import (
 
 	codev1 "google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -37,7 +38,7 @@ type Failure struct {
 	others     []string // types of details that are not explained
 }
 
-// NewFailure explains the error of a call that carried a request_id, or none.
+// NewFailure explains the error of a call. The request_id is that of the request; empty: it has none, or was not sent.
 func NewFailure(err error, requestID string) *Failure {
 	s := status.Convert(err)
 	f := &Failure{Code: codev1.Code(s.Code()).String(), Message: s.Message(), Details: []json.RawMessage{}, Hint: hintOfCode[s.Code()]}
@@ -51,6 +52,24 @@ func NewFailure(err error, requestID string) *Failure {
 	return f
 }
 
+// NewReflectionFailure explains the error of Reflect.
+func NewReflectionFailure(err error) *Failure {
+	f := NewFailure(err, "")
+	if f.reason == "METHOD_NOT_ANNOTATED" || status.Code(err) == codes.Unimplemented {
+		f.Hint = hintOfReflection
+	}
+	return f
+}
+
+// Again says what an attempt ended with, where the client makes another by itself.
+func Again(err error) string {
+	f := NewFailure(err, "")
+	if f.reason == "PROOF_EXPIRED" {
+		return "the server refuses the proof as expired, as it does with all from before its start and of its first seconds: the request is signed again"
+	}
+	return "an attempt ended with " + f.Code + ", " + f.Message + ", and another is made"
+}
+
 func (f *Failure) explain(detail *anypb.Any) {
 	message, err := detail.UnmarshalNew()
 	if err != nil {
@@ -62,7 +81,7 @@ func (f *Failure) explain(detail *anypb.Any) {
 		f.reason, f.metadata = d.GetReason(), d.GetMetadata()
 		if d.GetDomain() != "rolecall" {
 			f.reason += " of " + d.GetDomain()
-		} else if hint, ok := hints[d.GetReason()]; ok {
+		} else if hint := hintOf(d); hint != "" {
 			f.Hint = hint
 		}
 	case *errdetails.BadRequest:

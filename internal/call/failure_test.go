@@ -98,6 +98,41 @@ func TestAReasonOfSomebodyElseGetsNoHintOfOurs(t *testing.T) {
 	}
 }
 
+func TestTheHintIsAboutWhatHappened(t *testing.T) {
+	t.Parallel()
+	role := func(metadata map[string]string) error {
+		return refusal(t, codes.PermissionDenied, "no", &errdetails.ErrorInfo{Domain: "rolecall", Reason: "ROLE_REQUIRED", Metadata: metadata})
+	}
+	for _, tc := range []struct {
+		name, want string
+		got        *call.Failure
+	}{
+		{"a role that the caller lacks", "bind the role in roles.yaml", call.NewFailure(role(map[string]string{"role": "a.b"}), "")},
+		{"a role that the caller gave up", "gave this role up, with --role-subset", call.NewFailure(role(map[string]string{"role": "a.b", "narrowed": "true"}), "")},
+		{"a role that the signer lacks", "whoever signed", call.NewFailure(role(map[string]string{"role": "a.b", "of": "signer"}), "")},
+		{"no such method", "--server NAME lists", call.NewFailure(refusal(t, codes.PermissionDenied, "no", &errdetails.ErrorInfo{Domain: "rolecall", Reason: "METHOD_NOT_ANNOTATED"}), "")},
+		{"no reflection, with a guard", "reflection.Register(srv)", call.NewReflectionFailure(refusal(t, codes.PermissionDenied, "no", &errdetails.ErrorInfo{Domain: "rolecall", Reason: "METHOD_NOT_ANNOTATED"}))},
+		{"no reflection, without a guard", "reflection.Register(srv)", call.NewReflectionFailure(status.Error(codes.Unimplemented, "unknown service"))},
+		{"reflection, and no role", "bind the role in roles.yaml", call.NewReflectionFailure(role(nil))},
+	} {
+		if !strings.Contains(tc.got.Hint, tc.want) {
+			t.Errorf("%s: got %q, want %q", tc.name, tc.got.Hint, tc.want)
+		}
+	}
+}
+
+func TestAnAttemptThatAnotherFollowsIsExplained(t *testing.T) {
+	t.Parallel()
+	for want, err := range map[string]error{
+		"from before its start and of its first seconds: the request is signed again": refusal(t, codes.Unauthenticated, "no", &errdetails.ErrorInfo{Domain: "rolecall", Reason: "PROOF_EXPIRED"}),
+		"an attempt ended with UNAVAILABLE, gone, and another is made":                status.Error(codes.Unavailable, "gone"),
+	} {
+		if got := call.Again(err); !strings.Contains(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 func TestEveryReasonHasAHint(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "refusals.md"))

@@ -1,12 +1,34 @@
 package call
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 )
 
 // maxNear bounds how many names are proposed.
 const maxNear = 5
+
+// UnknownError says that no method, or no service, has a name.
+type UnknownError struct {
+	Name string
+	// Near are names that may have been meant, which may be none.
+	Near []string
+	// Among are the methods that share the name, where that is what is wrong.
+	Among []string
+}
+
+// Error implements error.
+func (e *UnknownError) Error() string {
+	switch {
+	case len(e.Among) > 0:
+		return fmt.Sprintf("%s is the name of several: one of %s", e.Name, strings.Join(e.Among, ", "))
+	case len(e.Near) > 0:
+		return fmt.Sprintf("no method %s is known; near it: %s", e.Name, strings.Join(e.Near, ", "))
+	}
+	return fmt.Sprintf("no method %s is known", e.Name)
+}
 
 // FindService returns the service of a name: in full, "ledger.v1.LedgerService", its last part, or the name of its server.
 func FindService(services []Service, name string) (Service, error) {
@@ -78,10 +100,14 @@ func unknown(services []Service, name string) *UnknownError {
 	}
 	var all []candidate
 	for _, s := range services {
+		apart := min(distance(service, s.Server), distance(service, string(s.Descriptor.Name())), distance(service, string(s.Descriptor.FullName())))
+		if method == "" { // of a service, or the method alone
+			all = append(all, candidate{cmp.Or(s.Server, string(s.Descriptor.FullName())), apart})
+		}
 		for _, m := range s.Methods() {
-			d := distance(method, string(m.Descriptor.Name()))
-			if len(services) > 1 {
-				d += min(distance(service, s.Server), distance(service, string(s.Descriptor.Name())), distance(service, string(s.Descriptor.FullName())))
+			d := distance(cmp.Or(method, service), string(m.Descriptor.Name()))
+			if method != "" && len(services) > 1 {
+				d += apart
 			}
 			all = append(all, candidate{m.Short(), d})
 		}

@@ -40,6 +40,7 @@ func TestAnUnknownMethodIsToldWithNearOnes(t *testing.T) {
 	for name, near := range map[string]string{
 		"ledger/GetBalanse": "ledger/GetBalance", "ledger/getbalance": "ledger/GetBalance", "leger/Transfer": "ledger/Transfer",
 		"LedgerServce/Transfer": "ledger/Transfer", "ledger.v2.LedgerService/Transfer": "ledger/Transfer", "order/PlaceOrder": "orders/PlaceOrder",
+		"Transfer": "ledger/Transfer", "placeorder": "orders/PlaceOrder", "leger": "ledger", "LedgerServce": "ledger",
 	} {
 		_, err := call.Find(call.Builtin(), name)
 		var unknown *call.UnknownError
@@ -47,7 +48,7 @@ func TestAnUnknownMethodIsToldWithNearOnes(t *testing.T) {
 			t.Errorf("%s: got %v, want %s first", name, err, near)
 		}
 	}
-	for _, name := range []string{"", "/", "x", "ledger/", "quite.v1.Different/Thing", strings.Repeat("a", 10_000) + "/b"} {
+	for _, name := range []string{"", "/", "x", "nosuch", "ledger/", "quite.v1.Different/Thing", strings.Repeat("a", 10_000) + "/b"} {
 		m, err := call.Find(call.Builtin(), name)
 		if err == nil || strings.Contains(err.Error(), "near it: orders") {
 			t.Errorf("%.20q: got %q, %v", name, m.Short(), err)

@@ -61,6 +61,7 @@ message BuyRequest {
   repeated Item items = 3;
   Item item = 4;
   google.protobuf.Any more = 5;
+  map<string, Item> stock = 6;
 }
 message Item { string name = 1; string secret = 2 [debug_redact = true]; }
 message BuyResponse {}
@@ -177,6 +178,11 @@ func described(t *testing.T) func(*interceptors.Server) {
 // echoServer runs an echo.
 func echoServer(t *testing.T, ca *rolecalltest.CA, e echo) call.Peer {
 	t.Helper()
+	return server(t, ca, func(s *interceptors.Server) { testing_v1.RegisterTestServiceServer(s, e) }, echoRules()...)
+}
+
+// echoRules let any workload call the echo.
+func echoRules() []interceptors.Option {
 	var opts []interceptors.Option
 	for _, m := range testing_v1.TestService_ServiceDesc.Methods {
 		opts = append(opts, interceptors.Allow("/grpc.testing.TestService/"+m.MethodName, interceptors.Rule{AnyWorkload: true}))
@@ -184,7 +190,7 @@ func echoServer(t *testing.T, ca *rolecalltest.CA, e echo) call.Peer {
 	for _, s := range testing_v1.TestService_ServiceDesc.Streams {
 		opts = append(opts, interceptors.Allow("/grpc.testing.TestService/"+s.StreamName, interceptors.Rule{AnyWorkload: true}))
 	}
-	return server(t, ca, func(s *interceptors.Server) { testing_v1.RegisterTestServiceServer(s, e) }, opts...)
+	return opts
 }
 
 // echo answers in each of the four shapes.

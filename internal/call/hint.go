@@ -1,6 +1,9 @@
 package call
 
-import "google.golang.org/grpc/codes"
+import (
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+)
 
 // hints say in one line what to do about a refusal; docs/refusals.md says it at length.
 var hints = map[string]string{
@@ -8,7 +11,7 @@ var hints = map[string]string{
 	"PEER_NOT_TRUSTED":         "get a new certificate, under a root of today: compare with rolecall inspect",
 	"IDENTITY_DENIED":          "whoever denied it in roles.yaml of the server wrote the reason beside it",
 	"ROLE_REQUIRED":            "bind the role in roles.yaml, or call as somebody who holds it: rolecall roles matrix shows who does",
-	"METHOD_NOT_ANNOTATED":     "the server does not have this method: rolecall call --server NAME lists those that it has",
+	"METHOD_NOT_ANNOTATED":     "the server does not have this method: rolecall call --server NAME lists those that it has, if it has reflection",
 	"USER_REQUIRED":            "call on behalf of a user: rolecall login USER, and then --user",
 	"USER_TOKEN_INVALID":       "the token is none of this mesh: rolecall inspect shows what it says; rolecall login USER gives another",
 	"USER_TOKEN_EXPIRED":       "access tokens live for ten minutes: --user takes a fresh one of the session",
@@ -16,7 +19,7 @@ var hints = map[string]string{
 	"LOGIN_REFUSED":            "the username or the password is wrong, or the user is disabled",
 	"SESSION_ENDED":            "log in again: rolecall login USER",
 	"USER_ROLE_REQUIRED":       "log in with the role, if the user holds it; otherwise an administrator of users gives it",
-	"VERIFIER_UNAVAILABLE":     "try again in a moment; if it stays, look whether the service that the server verifies with is up: rolecall status",
+	"VERIFIER_UNAVAILABLE":     "try again in a moment; if it stays, look whether the service that the server verifies with, or its database, is up: rolecall status",
 	"ACCOUNT_NOT_OWNED":        "let the owner of the account pay, or somebody with ledger.admin",
 	"RATE_LIMITED":             "try again in a moment, with less at a time",
 	"INVALID_FIELD":            "put the request right; the same one will be refused again",
@@ -33,6 +36,19 @@ var hints = map[string]string{
 	"TRANSFER_CANCELLED":       "the request was cancelled before it arrived and will never take effect: make a new one",
 }
 
+// hintOf says in one line what to do about a refusal; "" if that is not known.
+func hintOf(info *errdetails.ErrorInfo) string {
+	if info.GetReason() == "ROLE_REQUIRED" {
+		switch metadata := info.GetMetadata(); {
+		case metadata["narrowed"] == "true":
+			return "the call gave this role up, with --role-subset: name the role there too, or leave the flag out"
+		case metadata["of"] == "signer":
+			return "whoever signed does not hold the role, or gave it up in signing, with --role-subset: rolecall inspect shows which roles are left"
+		}
+	}
+	return hints[info.GetReason()]
+}
+
 // hintOfCode is for errors without a reason of ours.
 var hintOfCode = map[codes.Code]string{
 	codes.Unavailable:      "nobody answered there, or one side refused the other's certificate: rolecall status, and 'Handshakes that fail' in docs/refusals.md",
@@ -40,6 +56,9 @@ var hintOfCode = map[codes.Code]string{
 	codes.Unimplemented:    "the server does not have this method: rolecall call --server NAME lists those that it has",
 	codes.Canceled:         "it was interrupted before the answer came",
 }
+
+// hintOfReflection is for servers that do not tell what they serve.
+const hintOfReflection = "the server may have the method, and does not tell what it serves: register reflection there (reflection.Register(srv)), and bind the role rolecall.reflector"
 
 // uncertain are the codes after which nobody can tell whether a request has taken effect.
 func uncertain(c codes.Code) bool {

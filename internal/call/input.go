@@ -1,26 +1,21 @@
 package call
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 
-	"github.com/google/uuid"
 	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"example.com/rolecall/internal/secret"
 )
 
 // Message is a request or a response.
 type Message = dynamicpb.Message
-
-// requestID is the field of methods with exactly_once (AIP-155).
-const requestID = "request_id"
 
 // Input is request messages in JSON, one after the other.
 type Input struct {
@@ -57,8 +52,8 @@ func (i *Input) Next() (*Message, error) {
 		return nil, i.wrong(errors.New(strings.ReplaceAll(text, "\u00a0", " ")))
 	}
 	if i.InTheOpen {
-		if secret := secretIn(message); secret != "" {
-			return nil, &InputError{fmt.Errorf("%s is a secret, and others on this machine see the arguments of a program: hand the request in by a file, or by standard input", secret)}
+		if name := secret.Find(message); name != "" {
+			return nil, &InputError{fmt.Errorf("%s is a secret, and others on this machine see the arguments of a program: hand the request in by a file, or by standard input", name)}
 		}
 	}
 	return message, nil
@@ -110,62 +105,4 @@ func fields(d protoreflect.MessageDescriptor) string {
 		return "no fields"
 	}
 	return "the fields " + strings.Join(names, ", ")
-}
-
-// FillRequestID gives a request of a method with exactly_once a request_id, if it has none. It returns the one that it has,
-// empty for other methods, and whether it was made up.
-func FillRequestID(m Method, message *Message) (id string, made bool) {
-	f := m.Descriptor.Input().Fields().ByName(requestID)
-	if !m.Requires.ExactlyOnce || f == nil || f.Kind() != protoreflect.StringKind || f.IsList() {
-		return "", false
-	}
-	if made = message.Get(f).String() == ""; made {
-		message.Set(f, protoreflect.ValueOfString(uuid.NewString()))
-	}
-	return message.Get(f).String(), made
-}
-
-// secretIn returns the name of a field that is filled in and marked debug_redact.
-func secretIn(m protoreflect.Message) (found string) {
-	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		options, _ := f.Options().(*descriptorpb.FieldOptions)
-		switch {
-		case options.GetDebugRedact():
-			found = string(f.Name())
-		case f.IsMap():
-		case f.IsList() && f.Message() != nil:
-			for i := 0; i < v.List().Len() && found == ""; i++ {
-				found = secretIn(v.List().Get(i).Message())
-			}
-		case f.Message() != nil:
-			found = secretIn(v.Message())
-		}
-		return found == ""
-	})
-	return found
-}
-
-// Writer writes messages in JSON, with the names of their .proto files: indented for people, or one on each line.
-type Writer struct {
-	Types Types
-	Lines bool
-}
-
-// Write returns the text of a message, which ends with a line end.
-func (w Writer) Write(message proto.Message) (string, error) {
-	data, err := protojson.MarshalOptions{Resolver: w.Types, EmitDefaultValues: true, UseProtoNames: true}.Marshal(message)
-	if err != nil {
-		return "", fmt.Errorf("write the answer: %w", err)
-	}
-	// protojson varies its white space on purpose.
-	var text bytes.Buffer
-	if w.Lines {
-		err = json.Compact(&text, data)
-	} else {
-		err = json.Indent(&text, data, "", "  ")
-	}
-	if err != nil {
-		return "", fmt.Errorf("write the answer: %w", err)
-	}
-	return text.String() + "\n", nil
 }

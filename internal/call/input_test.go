@@ -38,7 +38,7 @@ func TestRequestsAreReadOneAfterTheOther(t *testing.T) {
 		}
 		got = append(got, text)
 	}
-	want := `{"request_id":"a","card":"","items":[]}` + "\n" + `{"request_id":"b","card":"","items":[]}` + "\n" + `{"request_id":"","card":"","items":[],"item":{"name":"c","secret":""}}` + "\n"
+	want := `{"request_id":"a","card":"","items":[],"stock":{}}` + "\n" + `{"request_id":"b","card":"","items":[],"stock":{}}` + "\n" + `{"request_id":"","card":"","items":[],"item":{"name":"c","secret":""},"stock":{}}` + "\n"
 	if strings.Join(got, "") != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -69,7 +69,7 @@ func TestASecretIsNotTakenFromTheArgumentsOfAProgram(t *testing.T) {
 	t.Parallel()
 	m := buy(t)
 	for text, refused := range map[string]bool{
-		`{"card": "x"}`: true, `{"item": {"secret": "x"}}`: true, `{"items": [{}, {"secret": "x"}]}`: true, `{"request_id": "x", "items": [{"name": "y"}]}`: false,
+		`{"card": "x"}`: true, `{"item": {"secret": "x"}}`: true, `{"items": [{}, {"secret": "x"}]}`: true, `{"stock": {"a": {}, "b": {"secret": "x"}}}`: true, `{"request_id": "x", "items": [{"name": "y"}]}`: false,
 	} {
 		in := call.NewInput(m, strings.NewReader(text))
 		in.InTheOpen = true

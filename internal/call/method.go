@@ -2,7 +2,6 @@ package call
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -48,6 +47,20 @@ func Builtin() []Service {
 	return all
 }
 
+// Roles returns the roles that the services define, and the one of reflection, each once.
+func Roles(services []Service) []string {
+	all := []string{"rolecall.reflector"}
+	for _, s := range services {
+		options := &descriptorpb.ServiceOptions{}
+		decode(s.Descriptor.Options(), options)
+		for _, role := range proto.GetExtension(options, rolecallv1.E_Role).([]*rolecallv1.Role) {
+			all = append(all, role.GetName())
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // Method is a method that can be called.
 type Method struct {
 	Service
@@ -89,17 +102,22 @@ func (m Method) Short() string {
 	return cmp.Or(m.Server, string(m.Service.Descriptor.FullName())) + "/" + string(m.Descriptor.Name())
 }
 
-// requires reads the annotations. Those of a descriptor that came from elsewhere may lie in its options as bytes, and are
-// decoded here; whether they are in order is for the server to judge.
-func requires(m protoreflect.MethodDescriptor) Requires {
-	options := &descriptorpb.MethodOptions{}
-	data, err := proto.MarshalOptions{AllowPartial: true}.Marshal(m.Options())
+// decode reads the options of a descriptor. Annotations in one that came from elsewhere may lie there as bytes; whether they
+// are in order is for the server to judge, and what cannot be read is left out.
+func decode(from, to proto.Message) {
+	data, err := proto.MarshalOptions{AllowPartial: true}.Marshal(from)
 	if err == nil {
-		err = proto.UnmarshalOptions{AllowPartial: true}.Unmarshal(data, options)
+		err = proto.UnmarshalOptions{AllowPartial: true}.Unmarshal(data, to)
 	}
 	if err != nil {
-		return Requires{}
+		proto.Reset(to)
 	}
+}
+
+// requires reads the annotations.
+func requires(m protoreflect.MethodDescriptor) Requires {
+	options := &descriptorpb.MethodOptions{}
+	decode(m.Options(), options)
 	flag := func(x protoreflect.ExtensionType) bool { return proto.GetExtension(options, x).(bool) }
 	return Requires{
 		Roles: proto.GetExtension(options, rolecallv1.E_RequiresRole).([]string), AnyWorkload: flag(rolecallv1.E_AnyWorkload),
@@ -127,24 +145,4 @@ func (r Requires) String() string {
 		words = append(words, "exactly once")
 	}
 	return strings.Join(words, " + ")
-}
-
-// UnknownError says that no method, or no service, has a name.
-type UnknownError struct {
-	Name string
-	// Near are names that may have been meant, which may be none.
-	Near []string
-	// Among are the methods that share the name, where that is what is wrong.
-	Among []string
-}
-
-// Error implements error.
-func (e *UnknownError) Error() string {
-	switch {
-	case len(e.Among) > 0:
-		return fmt.Sprintf("%s is the name of several: one of %s", e.Name, strings.Join(e.Among, ", "))
-	case len(e.Near) > 0:
-		return fmt.Sprintf("no method %s is known; near it: %s", e.Name, strings.Join(e.Near, ", "))
-	}
-	return fmt.Sprintf("no method %s is known", e.Name)
 }

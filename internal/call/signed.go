@@ -3,6 +3,7 @@ package call
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -37,7 +38,7 @@ func (s Signed) Put(request *Message) error {
 	for name, signed := range s {
 		f := request.Descriptor().Fields().ByName(name)
 		if f == nil || f.Message() == nil || f.IsList() || f.Message().FullName() != signedRequest {
-			return &InputError{fmt.Errorf("%s has no field %s that takes a signed request", request.Descriptor().FullName(), name)}
+			return &InputError{fmt.Errorf("%s has no field %s that takes a signed request: %s", request.Descriptor().FullName(), name, fieldsOf(request.Descriptor(), signedRequest))}
 		}
 		if request.Has(f) {
 			return &InputError{fmt.Errorf("%s is in the request already", name)}
@@ -51,6 +52,20 @@ func (s Signed) Put(request *Message) error {
 		}
 	}
 	return nil
+}
+
+// fieldsOf names the fields of a message that hold one of a type.
+func fieldsOf(d protoreflect.MessageDescriptor, held protoreflect.FullName) string {
+	var names []string
+	for i := range d.Fields().Len() {
+		if f := d.Fields().Get(i); f.Message() != nil && !f.IsList() && f.Message().FullName() == held {
+			names = append(names, string(f.Name()))
+		}
+	}
+	if len(names) == 0 {
+		return "none does"
+	}
+	return strings.Join(names, " and ") + " does"
 }
 
 // Answered is the answer to one of them, in the field of the response that has the same name.

@@ -29,6 +29,27 @@ func TestATableLinesItsColumnsUp(t *testing.T) {
 	}
 }
 
+func TestATableIsFoldedToTheTerminal(t *testing.T) {
+	t.Parallel()
+	table := cli.Table{Header: []string{"OPERATOR", "ROLES"}}
+	table.Add("alice", "ledger.admin ledger.writer ledger.reader orders.reader")
+	table.Add("bob", "\x1b[31mledger.reader orders.reader\x1b[0m")
+	table.Add("carol", "a.role.that.is.one.long.word")
+	want := "OPERATOR  ROLES\n" +
+		"alice     ledger.admin\n" +
+		"          ledger.writer\n" +
+		"          ledger.reader\n" +
+		"          orders.reader\n" +
+		"bob       \x1b[31mledger.reader orders.reader\x1b[0m\n" +
+		"carol     a.role.that.is.one.long.word\n"
+	if got := table.Text(30); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+	if got := table.Text(20); strings.Count(got, "\n") != 4 {
+		t.Errorf("without room to fold anything, got:\n%s\nwant four lines", got)
+	}
+}
+
 func TestMarkdownCellsCannotEndTheirColumn(t *testing.T) {
 	t.Parallel()
 	var buf bytes.Buffer

@@ -55,8 +55,11 @@ func (o *Output) JSON(v any) error {
 	return nil
 }
 
-// width returns how many columns the terminal has, 80 if that cannot be told.
-func (o *Output) width() int {
+// Terminal tells whether somebody sits in front of the output and reads as it comes.
+func (o *Output) Terminal() bool { return o.live }
+
+// Width returns how many columns the terminal has, 80 if that cannot be told.
+func (o *Output) Width() int {
 	if w, _, err := term.GetSize(o.fd); err == nil && w > 0 {
 		return w
 	}

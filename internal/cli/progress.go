@@ -155,7 +155,7 @@ func (p *Progress) line(s step) string {
 	}
 	detail := s.detail
 	if p.out.live {
-		room := p.out.width() - 26
+		room := p.out.Width() - 26
 		if r := []rune(detail); len(r) > room && room > 1 {
 			detail = string(r[:room-1]) + "…"
 		}

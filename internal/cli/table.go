@@ -2,7 +2,9 @@ package cli
 
 import (
 	"io"
+	"math"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -19,12 +21,22 @@ func (t *Table) Add(cells ...string) { t.rows = append(t.rows, cells) }
 // Len returns how many rows there are.
 func (t *Table) Len() int { return len(t.rows) }
 
-// Write writes the table to out with a bold header.
+// Write writes the table to out with a bold header. On a terminal what is too wide for it in the last column goes on in the
+// next line.
 func (t *Table) Write(out *Output) {
 	header := make([]string, len(t.Header))
 	for i, h := range t.Header {
 		header[i] = out.Bold(h)
 	}
+	room := math.MaxInt
+	if out.Terminal() {
+		room = out.Width()
+	}
+	_, _ = io.WriteString(out, t.text(header, room)) // as with Printf
+}
+
+// text lays the table out for a number of columns.
+func (t *Table) text(header []string, room int) string {
 	rows := append([][]string{header}, t.rows...)
 	var widths []int
 	for _, row := range rows {
@@ -35,8 +47,19 @@ func (t *Table) Write(out *Output) {
 			widths[i] = max(widths[i], visible(cell))
 		}
 	}
+	last := max(len(t.Header)-1, 0)
+	for _, width := range widths[:last] {
+		room -= width + 2
+	}
 	var text strings.Builder
-	for _, row := range rows {
+	for n := 0; n < len(rows); n++ {
+		row := rows[n]
+		if len(row) > last {
+			if first, rest := fold(row[last], room); rest != "" {
+				row = append(slices.Clone(row[:last]), first)
+				rows = slices.Insert(rows, n+1, append(make([]string, last), rest))
+			}
+		}
 		var line strings.Builder
 		for i, cell := range row {
 			line.WriteString(cell)
@@ -46,7 +69,24 @@ func (t *Table) Write(out *Output) {
 		}
 		text.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}
-	_, _ = io.WriteString(out, text.String()) // as with Printf
+	return text.String()
+}
+
+// minFold is the least number of columns that a cell is folded for: fewer are no use.
+const minFold = 16
+
+// fold takes as many words of a cell as there is room for. A styled one is left as it is.
+func fold(cell string, room int) (first, rest string) {
+	if room < minFold || visible(cell) <= room || strings.Contains(cell, "\x1b") {
+		return cell, ""
+	}
+	runes := []rune(cell)
+	for i := room; i > 0; i-- {
+		if runes[i] == ' ' {
+			return string(runes[:i]), string(runes[i+1:])
+		}
+	}
+	return cell, "" // a word, a path for one, stays whole
 }
 
 // Markdown writes the table as Markdown has it.

@@ -28,9 +28,10 @@ func File(path string, o Options) (*pki.Inspection, error) {
 		return i, nil
 	}
 	if info.Mode().IsRegular() {
-		return pki.InspectFile(path, o.Now)
+		i, err := pki.InspectFile(path, o.Now)
+		return i, orSigned(err)
 	}
-	i, err := pki.Inspect(data, o.Now) // a pipe gives what it holds once
+	i, err := Data(data, o) // a pipe gives what it holds once
 	if err != nil {
 		return nil, fmt.Errorf("inspect %s: %w", path, err)
 	}
@@ -59,11 +60,23 @@ func Read(r io.Reader, name string) ([]byte, error) {
 	return data, nil
 }
 
-// ReadChain reads the certificates of a PEM file, and leaves anything else in it alone.
-func ReadChain(path string) ([]*x509.Certificate, error) {
+// ReadChains reads the certificates of a PEM file as one chain, and leaves anything else in it alone; or the chains that an
+// answer of the key server holds.
+func ReadChains(path string) ([][]*x509.Certificate, error) {
 	rest, err := ReadFile(path)
 	if err != nil {
 		return nil, err
+	}
+	var chains [][]*x509.Certificate
+	for _, key := range readKeys(rest) {
+		chain, err := chainOf(key)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		chains = append(chains, chain)
+	}
+	if chains != nil {
+		return chains, nil
 	}
 	var chain []*x509.Certificate
 	for {
@@ -81,7 +94,7 @@ func ReadChain(path string) ([]*x509.Certificate, error) {
 		chain = append(chain, cert)
 	}
 	if len(chain) == 0 {
-		return nil, errors.New(path + " holds no certificate in PEM")
+		return nil, errors.New(path + " holds no certificate, neither in PEM nor as rolecall call keys/GetKeys prints it")
 	}
-	return chain, nil
+	return [][]*x509.Certificate{chain}, nil
 }

@@ -3,14 +3,16 @@
 //	inspection, err := inspect.Data(data, inspect.Options{Now: time.Now()})
 //	inspection.WriteText(os.Stdout)
 //
-// It knows what is signed for a call: proofs and receipts, access tokens of users, and requests and answers that are passed
-// on with them. Everything else is for pki. It asks no server, so that it can say what a text claims, and with the signer's
-// certificate who made it, but never that a server would accept it. No signature is shown: a token is a secret while it lives.
+// It knows what is signed for a call: proofs and receipts, access tokens of users, requests and answers that are passed on
+// with them, and what the key server says of the keys. Everything else is for pki. It asks no server, so that it can say what
+// a text claims, and with the signer's certificate who made it, but never that a server would accept it. No signature is
+// shown: a token is a secret while it lives.
 package inspect
 
 import (
 	"bytes"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,8 +22,8 @@ import (
 // Options are what is at hand beside the file. All but Now may be left out.
 type Options struct {
 	Now time.Time
-	// Chain is the certificate chain of whoever is said to have signed, leaf first.
-	Chain []*x509.Certificate
+	// Chains are certificate chains of who may have signed, each leaf first: that of the key counts.
+	Chains [][]*x509.Certificate
 	// Bundle holds the roots that the chain is verified with, in PEM.
 	Bundle []byte
 	// Body is the exact bytes of the message that a proof or a receipt is about; nil: not at hand.
@@ -33,10 +35,19 @@ func Data(data []byte, o Options) (*pki.Inspection, error) {
 	if i := signed(data, o); i != nil {
 		return i, nil
 	}
-	return pki.Inspect(data, o.Now)
+	i, err := pki.Inspect(data, o.Now)
+	return i, orSigned(err)
 }
 
-// signed explains what is signed for a call; nil if it is something else.
+// orSigned adds what is known here to the error of pki about what it does not know.
+func orSigned(err error) error {
+	if errors.Is(err, pki.ErrUnknown) {
+		return fmt.Errorf("%w; nor a proof, a receipt, or JSON with a signed request or its answer in it", err)
+	}
+	return err
+}
+
+// signed explains what is signed for a call, and the keys for that; nil if it is something else.
 func signed(data []byte, o Options) *pki.Inspection {
 	data = bytes.TrimSpace(data)
 	if i := signedMessage(data, o); i != nil {
@@ -47,7 +58,10 @@ func signed(data []byte, o Options) *pki.Inspection {
 			return whole(object)
 		}
 	}
-	return nil
+	if i := announced(data, o); i != nil {
+		return i
+	}
+	return signedMembers(data, "", o)
 }
 
 // inspect explains a token; nil if it is of a kind that pki knows.

@@ -59,6 +59,9 @@ func newSigner(t *testing.T) *signer {
 	return &signer{ca: ca, svid: svid, kid: encode(thumbprint), now: time.Now().Truncate(time.Second)}
 }
 
+// chains is its certificate as inspect takes it.
+func (s *signer) chains() [][]*x509.Certificate { return [][]*x509.Certificate{s.svid.Certificates} }
+
 func (s *signer) header(typ string) members { return members{"alg": "ES256", "typ": typ, "kid": s.kid} }
 
 func (s *signer) proof(body []byte) members {
@@ -157,11 +160,11 @@ func TestAProofIsExplained(t *testing.T) {
 			"NOT VERIFIED   the signature", "NOT VERIFIED   which request", "NOT VERIFIED   whether it was used before", "nothing is wrong with what was checked"}},
 		"with the request":         {header, good, inspect.Options{Body: body}, true, []string{"these are the bytes at hand, 11 of them"}},
 		"with another request":     {header, good, inspect.Options{Body: []byte("x")}, false, []string{"about another request"}},
-		"with the certificate":     {header, good, inspect.Options{Chain: s.svid.Certificates}, true, []string{"holds, by the key of", "NOT VERIFIED   that the certificate is the signer's"}},
-		"with the roots":           {header, good, inspect.Options{Chain: s.svid.Certificates, Bundle: s.roots()}, true, []string{"holds, by spiffe://mesh.local/operator/alice"}},
-		"with other roots":         {header, good, inspect.Options{Chain: s.svid.Certificates, Bundle: newSigner(t).roots()}, false, []string{"not good"}},
-		"in another's name":        {header, good.with("iss", "spiffe://mesh.local/operator/bob"), inspect.Options{Chain: s.svid.Certificates, Bundle: s.roots()}, false, []string{"and says that it was by spiffe://mesh.local/operator/bob"}},
-		"with another key":         {header, good, inspect.Options{Chain: newSigner(t).svid.Certificates}, false, []string{"not signed with the key of the certificate"}},
+		"with the certificate":     {header, good, inspect.Options{Chains: s.chains()}, true, []string{"holds, by the key of", "NOT VERIFIED   that the certificate is the signer's"}},
+		"with the roots":           {header, good, inspect.Options{Chains: s.chains(), Bundle: s.roots()}, true, []string{"holds, by spiffe://mesh.local/operator/alice"}},
+		"with other roots":         {header, good, inspect.Options{Chains: s.chains(), Bundle: newSigner(t).roots()}, false, []string{"not good"}},
+		"in another's name":        {header, good.with("iss", "spiffe://mesh.local/operator/bob"), inspect.Options{Chains: s.chains(), Bundle: s.roots()}, false, []string{"and says that it was by spiffe://mesh.local/operator/bob"}},
+		"with another key":         {header, good, inspect.Options{Chains: newSigner(t).chains()}, false, []string{"not signed with the key of the certificate"}},
 		"narrowed, with a token":   {header, good.with("roles", []string{"ledger.reader orders.reader"}).with("ath", sum), inspect.Options{}, true, []string{"ledger.reader, orders.reader: the signer gave up", "SHA-256 " + sum, "whose token that is"}},
 		"without a role":           {header, good.with("roles", []string{""}), inspect.Options{}, true, []string{"none: the signer gave up all"}},
 		"narrowed twice":           {header, good.with("roles", []string{"a.b c.d", "a.b"}), inspect.Options{}, true, []string{"all of these lists name: a.b c.d; a.b"}},
@@ -180,7 +183,7 @@ func TestAProofIsExplained(t *testing.T) {
 		"one with a short nonce":   {header, good.with("jti", "AAAA"), inspect.Options{}, false, []string{"jti is not 128 bits"}},
 		"one for nobody":           {header, good.with("aud", nil), inspect.Options{}, false, []string{"aud is not the SPIFFE ID"}},
 		"one with another typ":     {s.header("JWT"), good, inspect.Options{}, false, []string{"proof", `its typ is "JWT"`}},
-		"one with alg none":        {header.with("alg", "none"), good, inspect.Options{Chain: s.svid.Certificates}, false, []string{`its alg is "none"`, "the signature does not hold"}},
+		"one with alg none":        {header.with("alg", "none"), good, inspect.Options{Chains: s.chains()}, false, []string{`its alg is "none"`, "the signature does not hold"}},
 		"one with alg HS256":       {header.with("alg", "HS256"), good, inspect.Options{}, false, []string{`its alg is "HS256"`}},
 		"one that brings a key":    {header.with("jwk", members{"kty": "EC"}), good, inspect.Options{}, false, []string{"brings a key along (jwk)"}},
 		"one with a chain":         {header.with("x5c", []string{"MII"}), good, inspect.Options{}, false, []string{"brings a key along (x5c)"}},
@@ -201,7 +204,7 @@ func TestAChangedProofIsFoundOut(t *testing.T) {
 	s := newSigner(t)
 	signed := strings.Split(string(s.sign(t, s.header("rolecall-proof+jwt"), s.proof(nil))), ".")
 	other := strings.Split(string(s.sign(t, s.header("rolecall-proof+jwt"), s.proof(nil).with("mth", "/a.B/C"))), ".")
-	text, ok := explain(t, []byte(signed[0]+"."+other[1]+"."+signed[2]), inspect.Options{Now: s.now, Chain: s.svid.Certificates})
+	text, ok := explain(t, []byte(signed[0]+"."+other[1]+"."+signed[2]), inspect.Options{Now: s.now, Chains: s.chains()})
 	check(t, text, ok, false, "something was changed after it was signed")
 }
 
@@ -225,7 +228,7 @@ func TestAReceiptIsExplained(t *testing.T) {
 	}{
 		"a good one": {header, good, inspect.Options{}, true, []string{"receipt (a signed answer)", "the proof with the nonce AAAAAAAAAAAAAAAAAAAAAA", "a receipt has no end",
 			"NOT VERIFIED   the signature", "NOT VERIFIED   which response", "NOT VERIFIED   that it answers your request"}},
-		"with everything at hand": {header, good, inspect.Options{Body: body, Chain: s.svid.Certificates, Bundle: s.roots()}, true, []string{"these are the bytes", "holds, by spiffe://mesh.local/operator/alice"}},
+		"with everything at hand": {header, good, inspect.Options{Body: body, Chains: s.chains(), Bundle: s.roots()}, true, []string{"these are the bytes", "holds, by spiffe://mesh.local/operator/alice"}},
 		"with another response":   {header, good, inspect.Options{Body: []byte{}}, false, []string{"about another response"}},
 		"one with another typ":    {s.header("rolecall-proof+jwt"), good, inspect.Options{}, false, []string{"jti"}}, // it says to be a proof, and is none
 		"one without a proof":     {header, good.with("prf", nil), inspect.Options{}, false, []string{"which proof it answers"}},

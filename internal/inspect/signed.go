@@ -4,16 +4,18 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	rolecallv1 "example.com/rolecall/gen/rolecall/v1"
+	"example.com/rolecall/internal/secret"
 	"example.com/rolecall/pki"
 )
 
@@ -31,6 +33,33 @@ func signedMessage(data []byte, opts Options) *pki.Inspection {
 		return signedResponse(&response, opts)
 	}
 	return nil
+}
+
+// maxDepth bounds how deep in an answer a signed message is looked for.
+const maxDepth = 8
+
+// signedMembers explains the signed messages in the members of a JSON object, as in an answer that rolecall call has printed;
+// nil if there is none.
+func signedMembers(data []byte, name string, opts Options) *pki.Inspection {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(data, &members) != nil || strings.Count(name, ".") == maxDepth {
+		return nil
+	}
+	var all *pki.Inspection
+	for _, key := range slices.Sorted(maps.Keys(members)) {
+		found := signedMessage(members[key], opts)
+		if found != nil {
+			at := pki.Field{Name: "member", Value: name + key}
+			found.Objects[0].Fields = append([]pki.Field{at}, found.Objects[0].Fields...)
+		} else if found = signedMembers(members[key], name+key+".", opts); found == nil {
+			continue
+		}
+		if all == nil {
+			all = &pki.Inspection{Kind: "JSON with a signed message in it"}
+		}
+		all.Objects = append(all.Objects, found.Objects...)
+	}
+	return all
 }
 
 func signedRequest(r *rolecallv1.SignedRequest, opts Options) *pki.Inspection {
@@ -83,7 +112,7 @@ func (o *object) message(name, method string, data []byte, of func(protoreflect.
 		o.problem("the bytes are no %s: %v", of(m).FullName(), err)
 		return
 	}
-	clearSecrets(message)
+	secret.Clear(message)
 	written, err := protojson.Marshal(message)
 	var line bytes.Buffer
 	if err != nil || json.Compact(&line, written) != nil {
@@ -107,26 +136,4 @@ func methodNamed(full string) (protoreflect.MethodDescriptor, error) {
 		return nil, fmt.Errorf("%s is no method", full)
 	}
 	return m, nil
-}
-
-// clearSecrets empties the fields that are marked debug_redact.
-func clearSecrets(m protoreflect.Message) {
-	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		options, _ := f.Options().(*descriptorpb.FieldOptions)
-		switch {
-		case options.GetDebugRedact():
-			m.Clear(f)
-		case f.IsMap():
-			if f.MapValue().Message() != nil {
-				v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool { clearSecrets(v.Message()); return true })
-			}
-		case f.IsList() && f.Message() != nil:
-			for i := range v.List().Len() {
-				clearSecrets(v.List().Get(i).Message())
-			}
-		case f.Message() != nil:
-			clearSecrets(v.Message())
-		}
-		return true
-	})
 }

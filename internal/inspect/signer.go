@@ -1,36 +1,44 @@
 package inspect
 
 import (
-	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/sha256"
-	"encoding/base64"
+	"crypto/x509"
 	"fmt"
 	"math/big"
+	"strings"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
+
+	"example.com/rolecall/internal/jwk"
 )
 
 // checkSignature verifies the signature with the signer's certificate, as far as that is at hand.
 func (t *compact) checkSignature(o *object, opts Options) {
-	if len(opts.Chain) == 0 {
-		o.unverified("the signature, so all of this is what it says, not what is true (--cert FILE with the signer's chain, and --bundle FILE)")
+	if len(opts.Chains) == 0 {
+		o.unverified("the signature, so all of this is what it says, not what is true (--cert FILE with the signer's chain, or what keys/GetKeys answers, and --bundle FILE)")
 		return
 	}
-	leaf := opts.Chain[0]
-	key, ok := leaf.PublicKey.(*ecdsa.PublicKey)
-	if !ok || key.Curve != elliptic.P256() {
-		o.problem("the certificate at hand has no key on P-256: it did not sign this")
+	var others []string
+	var chain []*x509.Certificate
+	for _, c := range opts.Chains {
+		described, err := jwk.ES256(c[0].PublicKey)
+		switch {
+		case err != nil:
+			others = append(others, "none, since it is not on P-256")
+		case described.KeyID == text(t.header, "kid"):
+			chain = c
+		default:
+			others = append(others, described.KeyID)
+		}
+	}
+	if chain == nil {
+		o.problem("it was not signed with the key of the certificate at hand, whose thumbprint is %s", strings.Join(others, ", or "))
 		return
 	}
-	if kid := thumbprint(key); kid != text(t.header, "kid") {
-		o.problem("it was not signed with the key of the certificate at hand, whose thumbprint is %s", kid)
-		return
-	}
+	key := chain[0].PublicKey.(*ecdsa.PublicKey) // of the thumbprint
 	if err := t.verify(key); err != nil {
 		o.problem("the signature does not hold: %v", err)
 		return
@@ -44,7 +52,7 @@ func (t *compact) checkSignature(o *object, opts Options) {
 	if !ok {
 		at = opts.Now
 	}
-	id, err := verifyChain(opts, at)
+	id, err := verifyChain(chain, opts.Bundle, at)
 	switch {
 	case err != nil:
 		o.problem("the certificate at hand is not good: %v", err)
@@ -71,26 +79,17 @@ func (t *compact) verify(key *ecdsa.PublicKey) error {
 }
 
 // verifyChain returns whose certificate it is.
-func verifyChain(opts Options, at time.Time) (string, error) {
-	id, err := x509svid.IDFromCert(opts.Chain[0])
+func verifyChain(chain []*x509.Certificate, roots []byte, at time.Time) (string, error) {
+	id, err := x509svid.IDFromCert(chain[0])
 	if err != nil {
 		return "", err
 	}
-	bundle, err := x509bundle.Parse(id.TrustDomain(), opts.Bundle)
+	bundle, err := x509bundle.Parse(id.TrustDomain(), roots)
 	if err != nil {
 		return "", fmt.Errorf("bundle: %w", err)
 	}
-	if _, _, err := x509svid.Verify(opts.Chain, bundle, x509svid.WithTime(at)); err != nil {
+	if _, _, err := x509svid.Verify(chain, bundle, x509svid.WithTime(at)); err != nil {
 		return "", err
 	}
 	return id.String(), nil
-}
-
-// thumbprint is that of RFC 7638.
-func thumbprint(key *ecdsa.PublicKey) string {
-	sum, err := (&jose.JSONWebKey{Key: key}).Thumbprint(crypto.SHA256)
-	if err != nil {
-		return ""
-	}
-	return base64.RawURLEncoding.EncodeToString(sum)
 }
