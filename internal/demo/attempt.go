@@ -2,17 +2,12 @@ package demo
 
 import (
 	"context"
-	"fmt"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-
-	"example.com/rolecall/internal/cli"
 )
 
 // attempt is one thing that somebody tries.
@@ -74,90 +69,4 @@ func answered(response proto.Message, err error) outcome {
 		}
 	}
 	return o
-}
-
-// welcome says what is going to be shown, and how its commands work.
-func (t *tour) welcome() {
-	operators := relative(filepath.Dir(t.file.Operators[0].Cert))
-	t.out.Printf("%s\n\n", t.out.Bold("What is the worst that Eve can do?"))
-	t.out.Printf("A tour of the mesh in %s, of trust domain %s. It makes real calls to its services. To try them yourself, paste\nthis into a shell first:\n\n", relative(t.dir.Path()), t.file.TrustDomain)
-	t.out.Printf("  %s\n\n", t.out.Cyan(fmt.Sprintf(`as() { who=$1; shift; grpcurl -cacert %s -cert %s/$who.crt -key %s/$who.key "$@"; }`,
-		cli.Quote(relative(t.file.Bundle)), cli.Quote(operators), cli.Quote(operators))))
-}
-
-// scene begins a scene.
-func (t *tour) scene(title string) {
-	t.scenes++
-	t.out.Printf("%s\n\n", t.out.Bold(fmt.Sprintf("%d. %s", t.scenes, title)))
-}
-
-// play makes an attempt and shows it. It returns whether it went as it should; the error is that of an interrupted tour.
-func (t *tour) play(ctx context.Context, a attempt) (bool, error) {
-	t.out.Printf("  %s\n", a.what)
-	for line := range strings.Lines(a.command) {
-		t.out.Printf("    $ %s\n", t.out.Cyan(strings.TrimSpace(line)))
-	}
-	within := a.within
-	if within == 0 {
-		within = patience
-	}
-	bounded, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	got := a.try(bounded)
-	if ctx.Err() != nil {
-		return false, fmt.Errorf("the tour was interrupted: %w", context.Cause(ctx))
-	}
-	return t.judge(got, a.want, a.why), nil
-}
-
-// judge shows an outcome beside the one that was to be expected.
-func (t *tour) judge(got, want outcome, why string) bool {
-	t.attempts++
-	head, text := "← "+got.code, got.text
-	if got.reason != "" {
-		head += ", " + got.reason
-	}
-	if got.code == ok.code {
-		head, text = t.out.Green(head), cut(text)
-	} else {
-		head = t.out.Yellow(cli.Clean(head) + ":")
-	}
-	t.out.Printf("    %s %s\n", head, cli.Clean(text))
-	for _, line := range got.shown {
-		t.out.Printf("    %s\n", t.out.Dim(cli.Clean(line)))
-	}
-	if got.noted != "" {
-		t.out.Printf("    %s\n", cli.Clean(got.noted))
-	}
-	fits := got.code == want.code && got.reason == want.reason
-	if fits {
-		t.out.Printf("    %s\n\n", t.out.Dim(why))
-		return true
-	}
-	t.wrong++
-	expected := want.code
-	if want.reason != "" {
-		expected += " " + want.reason
-	}
-	t.out.Printf("    %s\n\n", t.out.Red("✗ this should have been: "+expected+". "+why))
-	return false
-}
-
-// longest is how many characters of an answer are shown.
-const longest = 110
-
-func cut(text string) string {
-	if r := []rune(text); len(r) > longest {
-		return string(r[:longest-1]) + "…"
-	}
-	return text
-}
-
-// must is play for what the rest of the tour builds on.
-func (t *tour) must(ctx context.Context, a attempt) error {
-	fits, err := t.play(ctx, a)
-	if err == nil && !fits {
-		err = fmt.Errorf("the tour ends here, the rest needs %q to work", a.what)
-	}
-	return err
 }

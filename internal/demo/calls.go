@@ -17,15 +17,16 @@ func (t *tour) allowed(ctx context.Context) error {
 	alice, bob := t.people["alice"], t.people["bob"]
 	for _, account := range []struct {
 		what    string
+		name    string
 		id      *string
 		request *ledgerv1.OpenAccountRequest
 	}{
-		{"alice opens an account that money comes from", &t.payer, &ledgerv1.OpenAccountRequest{Currency: "EUR", AllowNegative: true, RequestId: uuid.NewString()}},
-		{"and one that it goes to", &t.shop, &ledgerv1.OpenAccountRequest{Currency: "EUR", RequestId: uuid.NewString()}},
+		{"alice opens an account that money comes from", "bank", &t.payer, &ledgerv1.OpenAccountRequest{Currency: "EUR", AllowNegative: true, RequestId: uuid.NewString()}},
+		{"and one that it goes to", "shop", &t.shop, &ledgerv1.OpenAccountRequest{Currency: "EUR", RequestId: uuid.NewString()}},
 	} {
 		if err := t.must(ctx, attempt{
 			what:    account.what,
-			command: t.command("alice", openAccount, account.request),
+			command: t.opening(account.name, account.request),
 			try: func(ctx context.Context) outcome {
 				response, err := alice.ledger.OpenAccount(ctx, account.request)
 				*account.id = response.GetAccount().GetAccountId()

@@ -43,7 +43,7 @@ func (t *tour) eveDelays(ctx context.Context) error {
 			released := make(chan struct{})
 			go func() {
 				defer close(released)
-				t.waits(ctx, "Eve waits", cli.Span(overdue)+": this proof is good for "+cli.Span(hasty)+", and clocks may differ by "+cli.Span(proof.DefaultLeeway), overdue)
+				t.waits(ctx, "Eve waits", cli.Span(overdue)+": a proof for "+cli.Span(hasty)+", and "+cli.Span(proof.DefaultLeeway)+" for clocks that differ", overdue)
 				l.requests.open()
 			}()
 			got := l.again(calls(l.ledger.Transfer, pay))(ctx)

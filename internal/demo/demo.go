@@ -42,9 +42,10 @@ type tour struct {
 	people map[string]*person
 	users  map[string]mesh.User
 
-	payer, shop string    // accounts that the first scene opens
-	purse       string    // an account of dave's
-	dave        *loggedIn // his session, which scenes hand on
+	payer, shop string        // accounts that the first scene opens
+	purse       string        // an account of dave's
+	dave        *loggedIn     // his session, which scenes hand on
+	pace        time.Duration // how long it stays at each attempt
 	scenes      int
 	attempts    int
 	wrong       int
@@ -94,6 +95,9 @@ func newTour(c Config) (*tour, error) {
 		return nil, err
 	}
 	t := &tour{out: c.Out, dir: dir, file: file, people: map[string]*person{}, users: map[string]mesh.User{}}
+	if t.out.Terminal() {
+		t.pace = pace
+	}
 	for _, name := range append([]string{"keys"}, services...) {
 		if _, ok := file.Service(name); !ok {
 			return nil, fmt.Errorf("%s names no %s, which the tour is about: stop the mesh and start it again", dir.File(), name)

@@ -23,11 +23,12 @@ func (t *tour) eveForges(ctx context.Context) error {
 		return err
 	}
 	_, err = t.play(ctx, attempt{
-		what:    "Eve founds a certificate authority and signs herself a certificate with alice's name",
-		command: cli.Quote("grpcurl", "-insecure", "-cert", "eve.crt", "-key", "eve.key", t.target("ledger"), "list"),
-		try:     t.knocks(&tls.Config{Certificates: []tls.Certificate{forged}}),
-		want:    refusedAt("untrusted"),
-		why:     "A chain must end at a root in " + relative(t.file.Bundle) + "; what a certificate says of itself counts for nothing.",
+		what: "Eve founds a certificate authority and signs herself a certificate with alice's name",
+		command: "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=Eve -keyout eve.key -out eve.crt -addext " +
+			cli.Quote("subjectAltName=URI:"+alice.id.String()) + "\n" + cli.Quote("grpcurl", "-insecure", "-cert", "eve.crt", "-key", "eve.key", t.target("ledger"), "list"),
+		try:  t.knocks(&tls.Config{Certificates: []tls.Certificate{forged}}),
+		want: refusedAt("untrusted"),
+		why:  "A chain must end at a root in " + relative(t.file.Bundle) + "; what a certificate says of itself counts for nothing.",
 	})
 	return err
 }

@@ -3,7 +3,6 @@ package demo
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,16 +18,23 @@ func (t *tour) inForce(ctx context.Context) error {
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	var seen *node.Readiness
 	for {
 		ready, err := readyz(bounded, t.ledger.Admin)
-		if err == nil && ready.Policy.Version == t.policy.Version && ready.Policy.Error == "" {
-			return nil
+		if err == nil {
+			seen = &ready
+			if ready.Policy.Version == t.policy.Version && ready.Policy.Error == "" {
+				return nil
+			}
 		}
 		select {
 		case <-tick.C:
 		case <-bounded.Done():
-			return errors.Join(fmt.Errorf("the ledger does not go by %s, version %s, but by version %q: see %s",
-				t.file.Roles, t.policy.Version, ready.Policy.Version, t.dir.Log(t.ledger.Name)), err)
+			if seen == nil {
+				return fmt.Errorf("the ledger does not answer, see %s and %s: %w", t.rolecall("status"), t.dir.Log(t.ledger.Name), err)
+			}
+			return fmt.Errorf("the ledger does not go by %s, version %s, but by version %q: see %s",
+				t.file.Roles, t.policy.Version, seen.Policy.Version, t.dir.Log(t.ledger.Name))
 		}
 	}
 }

@@ -19,7 +19,7 @@ func (t *tour) logsIn(ctx context.Context) error {
 	open := &ledgerv1.OpenAccountRequest{Owner: "user:" + dave.Username, Currency: "EUR", AllowNegative: true, RequestId: uuid.NewString()}
 	if err := t.must(ctx, attempt{
 		what:    "alice opens an account for dave, who is a user and has no certificate",
-		command: t.command("alice", openAccount, open),
+		command: t.opening("purse", open),
 		try: func(ctx context.Context) outcome {
 			response, err := alice.ledger.OpenAccount(ctx, open)
 			t.purse = response.GetAccount().GetAccountId()

@@ -70,7 +70,7 @@ func (t *tour) eveSends(ctx context.Context, found *rolecallv1.SignedRequest) er
 		},
 		{
 			what:    "she puts a nought behind the amount",
-			command: `(body() { field request | base64 -d | LC_ALL=C sed s/compass/Compass/; }; send alice)   # a letter is enough`,
+			command: `(body() { field request | base64 -d | perl -pe 's/\xe2\x09/\xd4\x61/'; }; send alice)   # 1250 becomes 12500, as protobuf writes them`,
 			try:     t.moves(0, forwards(conn, more)),
 			want:    proofInvalid,
 			why:     "The signature is over the bytes of the request.",
@@ -122,7 +122,7 @@ func (t *tour) eveSigns(ctx context.Context) error {
 		},
 		{
 			what:    "she signs one with alice's name and a key of her own",
-			command: "rolecall inspect message.json   # the key is alice's, and hers would be another",
+			command: cli.Quote(program(), "inspect", "message.json") + "   # the key is alice's, and hers would be another",
 			try:     t.moves(0, forwards(alice.conns["ledger"], forged)),
 			want:    signerUnknown,
 			why:     "alice has never shown that key to the key server, in a certificate of hers. Nobody can do it for her.",

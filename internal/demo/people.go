@@ -2,19 +2,14 @@ package demo
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
@@ -24,7 +19,6 @@ import (
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/interceptors/proof"
 	"example.com/rolecall/internal/certfile"
-	"example.com/rolecall/internal/cli"
 )
 
 // The methods of the tour.
@@ -147,47 +141,6 @@ func calls[Req, Resp proto.Message](method func(context.Context, Req, ...grpc.Ca
 	}
 }
 
-// command returns a call as the command of the tour's own shell function, which welcome shows.
-func (t *tour) command(who, method string, request proto.Message) string {
-	return "as " + cli.Quote(who, "-d", compact(request), t.target(serviceOf(method)), strings.TrimPrefix(method, "/"))
-}
-
-// call returns a call of a method that wants a proof, which grpcurl cannot make: as an operator or, if who is empty, as
-// whatever the shell is in the mesh.
-func (t *tour) call(who, method string, request proto.Message, flags ...string) string {
-	_, name, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
-	args := []string{"call", serviceOf(method) + "/" + name}
-	if who != "" {
-		args = append(args, "--as", who)
-	}
-	return t.rolecall(slices.Concat(args, []string{"-d", compact(request)}, flags)...)
-}
-
-// commandFor is command on behalf of a user, whose token is in a variable of the shell. The request may be nil.
-func (t *tour) commandFor(variable, who, method string, request proto.Message) string {
-	rest := []string{t.target(serviceOf(method)), strings.TrimPrefix(method, "/")}
-	if request != nil {
-		rest = append([]string{"-d", compact(request)}, rest...)
-	}
-	return fmt.Sprintf(`as %s -H "authorization: Bearer $%s" `, who, variable) + cli.Quote(rest...)
-}
-
-// serviceOf returns the name of a method's service: ledger for /ledger.v1.LedgerService/Transfer.
-func serviceOf(method string) string {
-	name, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), ".")
-	return name
-}
-
-// target is a service under a name that is in its certificate, for clients that compare names.
-func (t *tour) target(name string) string {
-	service, _ := t.file.Service(name)
-	_, port, err := net.SplitHostPort(service.Address)
-	if err != nil {
-		return service.Address
-	}
-	return net.JoinHostPort("localhost", port)
-}
-
 // holds says in words which roles of a service somebody has.
 func (t *tour) holds(p *person, service string) string {
 	var roles []string
@@ -211,36 +164,4 @@ func (t *tour) requires(method string) string {
 		}
 	}
 	return name + " may be called by any workload"
-}
-
-// compact writes a message as JSON on one line. protojson varies its spaces on purpose.
-func compact(message proto.Message) string {
-	data, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(message)
-	if err != nil {
-		return err.Error()
-	}
-	var tree any
-	if err := json.Unmarshal(data, &tree); err != nil {
-		return err.Error()
-	}
-	var text strings.Builder
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(tree); err != nil {
-		return err.Error()
-	}
-	return strings.TrimSpace(text.String())
-}
-
-// relative returns a path as seen from the working directory, or as it is if that would lead upwards.
-func relative(path string) string {
-	wd, err := os.Getwd()
-	if err != nil {
-		return path
-	}
-	rel, err := filepath.Rel(wd, path)
-	if err != nil || strings.HasPrefix(rel, "..") {
-		return path
-	}
-	return rel
 }

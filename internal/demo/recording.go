@@ -44,7 +44,9 @@ func reads(recording *tap, request *ledgerv1.TransferRequest) outcome {
 	}
 	o := nothingToRead
 	o.text = fmt.Sprintf("%d bytes of alice's and %d of the ledger's, and neither an account nor the note nor the request_id among them", len(sent), len(received))
-	o.shown = strings.Split(strings.TrimSpace(hex.Dump(beginning(sent))), "\n")
+	for line := range strings.Lines(hex.Dump(beginning(sent))) {
+		o.shown = append(o.shown, strings.TrimSpace(strings.TrimPrefix(line, "0000"))) // fits 80 columns
+	}
 	return o
 }
 

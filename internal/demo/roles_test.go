@@ -104,7 +104,7 @@ func writeRoles(t *testing.T) (path string, data []byte) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "bindings.yaml")
 	data = []byte("trustDomain:   mesh.local   # spaces that no encoder would write\nbindings:\n- {role: ledger.reader, members: [spiffe://mesh.local/operator/bob]}\n")
-	if err := os.WriteFile(path, data, 0o640); err != nil {
+	if err := errors.Join(os.WriteFile(path, data, 0o640), os.Chmod(path, 0o640)); err != nil { // the mode whatever the umask
 		t.Fatal(err)
 	}
 	return path, data

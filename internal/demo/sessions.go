@@ -16,9 +16,7 @@ import (
 	tokensv1 "example.com/rolecall/gen/tokens/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/interceptors"
-	"example.com/rolecall/internal/cli"
 	"example.com/rolecall/internal/mesh"
-	"example.com/rolecall/internal/up"
 )
 
 // loggedIn is a session of a user: what the user's program keeps. Its tokens are never shown.
@@ -72,19 +70,32 @@ func (t *tour) loginAs(through *person, user mesh.User, into **loggedIn, roles .
 	return func(ctx context.Context) outcome {
 		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
+		var before error
 		for {
 			response, err := through.tokens.Login(ctx, request)
-			if code := status.Code(err); code != codes.Unavailable && code != codes.ResourceExhausted {
-				return sessionOutcome(response.GetTokens(), err, into)
+			if err != nil && before != nil && ctx.Err() != nil {
+				err = before // which says more than that the time is over
+			}
+			if code := status.Code(err); ctx.Err() != nil || code != codes.Unavailable && code != codes.ResourceExhausted {
+				return t.toldOfPassword(user, sessionOutcome(response.GetTokens(), err, into))
 			}
 			// A mesh that has just come up, or others who log in at this moment.
+			before = err
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
-				return answered(nil, err)
 			}
 		}
 	}
+}
+
+// toldOfPassword notes what to do if a sample user's own password is refused: somebody has given her another one.
+func (t *tour) toldOfPassword(user mesh.User, got outcome) outcome {
+	if got.reason == loginRefused.reason && user.Password == t.users[user.Username].Password {
+		got.noted = fmt.Sprintf(`%s has another password than %s says. Set that one again: echo '{"username":"%[1]s","password":"..."}' | %[3]s`,
+			user.Username, relative(t.dir.File()), t.rolecall("call", "users/SetPassword", "-d", "@-"))
+	}
+	return got
 }
 
 // refreshAs presents a refresh token. If it works, into has the next pair.
@@ -139,14 +150,6 @@ func asksWhoHeIs(through *person) func(context.Context) outcome {
 	}
 }
 
-// rolecall returns a command of rolecall on the mesh of the tour.
-func (t *tour) rolecall(args ...string) string {
-	if dir := relative(t.dir.Path()); dir != up.DefaultDir {
-		args = append(args, "--dir", dir)
-	}
-	return cli.Quote(append([]string{"rolecall"}, args...)...)
-}
-
 // everywhere calls each service that users call, again and again until it answers with the reason, empty for none. It
 // tells each as it does, and returns those that did not before ctx ended.
 func (t *tour) everywhere(ctx context.Context, through *person, reason string, tell func(service string, answer outcome)) (left []string) {
@@ -178,14 +181,15 @@ func (t *tour) everywhere(ctx context.Context, through *person, reason string, t
 	}
 }
 
-// endsEverywhere waits until each service refuses the token as revoked. The outcome says how long each took from a moment
-// on; its code is another one if one of them goes on accepting it.
-func (t *tour) endsEverywhere(through *person, token string, from *time.Time) func(context.Context) outcome {
+// endsEverywhere waits until each service refuses the token as revoked. The outcome says how long each took; its code is
+// another one if one of them goes on accepting it.
+func (t *tour) endsEverywhere(through *person, token string) func(context.Context) outcome {
 	return onBehalf(token, func(ctx context.Context) outcome {
+		began := time.Now()
 		var last outcome
 		var took []string
 		left := t.everywhere(ctx, through, userTokenRevoked.reason, func(service string, answer outcome) {
-			last, took = answer, append(took, service+" after "+since(*from))
+			last, took = answer, append(took, service+" after "+since(began))
 		})
 		if len(left) > 0 {
 			return outcome{code: "still accepted", text: "by " + strings.Join(left, ", ")}

@@ -40,14 +40,14 @@ func (t *tour) stolen(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	var noticed time.Time
+	var heard outcome
 	if _, err := t.play(ctx, attempt{
 		what:    "Eve tries hers, again and again (this takes " + forgiven.String() + ": so long it passes for an answer that was lost)",
 		command: t.refreshCommand("bob"),
 		within:  grace,
 		try: func(ctx context.Context) outcome {
 			got := untilEnded(ctx, refreshAs(bob, copied, new(*loggedIn)))
-			noticed = time.Now()
+			heard = t.endsEverywhere(bob, t.dave.access)(ctx)
 			return got
 		},
 		want: sessionEnded,
@@ -55,17 +55,17 @@ func (t *tour) stolen(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	return t.thrownOut(ctx, bob, noticed)
+	return t.thrownOut(ctx, bob, heard)
 }
 
 // thrownOut shows that the theft has ended what dave had, and that he begins anew.
-func (t *tour) thrownOut(ctx context.Context, bob *person, noticed time.Time) error {
+func (t *tour) thrownOut(ctx context.Context, bob *person, heard outcome) error {
 	dave := t.users["dave"]
 	for _, a := range []attempt{
 		{
 			what:    "dave's access token",
 			command: t.commandFor("token", "bob", listOrders, nil),
-			try:     t.endsEverywhere(bob, t.dave.access, &noticed),
+			try:     func(context.Context) outcome { return heard },
 			want:    userTokenRevoked,
 			why:     "So is whatever Eve got out of the ten seconds: his token generation was raised, and every older token is refused.",
 		},

@@ -60,7 +60,7 @@ func (t *tour) roleTakenAway(ctx context.Context) (err error) {
 			}
 		}
 	}()
-	t.out.Printf("  somebody takes the role away\n    $ %s\n\n", t.out.Cyan(editing(t.file.Roles, "bob out of "+readerRole)))
+	t.edits("somebody takes the role away", "bob out of "+readerRole)
 	defer func() { err = errors.Join(err, roles.restore()) }()
 	if err := roles.replace(without); err != nil {
 		return err
@@ -68,7 +68,7 @@ func (t *tour) roleTakenAway(ctx context.Context) (err error) {
 	if err := t.refusedWithin(ctx, bob, ended); err != nil {
 		return err
 	}
-	t.out.Printf("  and gives it back\n    $ %s\n\n", t.out.Cyan(editing(t.file.Roles, "as it was")))
+	t.edits("and gives it back", "as it was")
 	if err := roles.restore(); err != nil {
 		return err
 	}
@@ -86,9 +86,9 @@ func (t *tour) refusedWithin(ctx context.Context, p *person, ended <-chan error)
 		if ctx.Err() != nil {
 			return fmt.Errorf("the tour was interrupted: %w", context.Cause(ctx))
 		}
-		t.judge(answered(nil, err), roleRequired, fmt.Sprintf("The ledger watches roles.yaml and ended the stream after %s.", since(edited)))
+		t.judge(ctx, answered(nil, err), roleRequired, fmt.Sprintf("The ledger watches roles.yaml and ended the stream after %s.", since(edited)))
 	case <-timer.C:
-		t.judge(outcome{code: "still open", text: "after " + patience.String()}, roleRequired, "An open stream must end when its caller's role does.")
+		t.judge(ctx, outcome{code: "still open", text: "after " + patience.String()}, roleRequired, "An open stream must end when its caller's role does.")
 	case <-ctx.Done():
 		return fmt.Errorf("the tour was interrupted: %w", context.Cause(ctx))
 	}
@@ -133,8 +133,11 @@ func (t *tour) welcomeBack(ctx context.Context, p *person) error {
 	return err
 }
 
-func editing(path, what string) string {
-	return "$EDITOR " + cli.Quote(relative(path)) + "   # " + what
+// edits shows what the tour does to roles.yaml as somebody would do it.
+func (t *tour) edits(what, how string) {
+	t.say("  ", nil, what)
+	t.prompt("    $ ", "$EDITOR "+cli.Quote(relative(t.file.Roles))+"   # "+how)
+	t.out.Println()
 }
 
 func since(t time.Time) string { return time.Since(t).Round(time.Millisecond).String() }

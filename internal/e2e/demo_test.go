@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -94,6 +95,19 @@ func TestDemoShowsWhatItPromisesAndGivesTheBindingsBack(t *testing.T) {
 		out, code := running.rolecall(t, "demo")
 		if code != 1 || !strings.Contains(out, "bob") {
 			t.Errorf("exit code %d, want 1 and a word about bob:\n%s", code, out)
+		}
+	})
+	t.Run("a sample user with another password is named, and how to set the old one", func(t *testing.T) {
+		request := filepath.Join(t.TempDir(), "request.json")
+		if err := os.WriteFile(request, []byte(`{"username": "dave", "password": "not what the file says"}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, code := running.rolecall(t, "call", "users/SetPassword", "-d", "@"+request); code != 0 {
+			t.Fatalf("exit code %d:\n%s", code, out)
+		}
+		out, code := running.rolecall(t, "demo")
+		if code != 1 || !strings.Contains(out, "dave has another password than") || !strings.Contains(out, "users/SetPassword") {
+			t.Errorf("exit code %d, want 1 and a word about dave's password:\n%s", code, out)
 		}
 	})
 }

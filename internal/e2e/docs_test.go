@@ -21,18 +21,28 @@ var documentedPorts = map[string]string{"authority": "7441", "keys": "7442", "us
 // ledgerAdminPort is the ledger's admin port in the documents.
 const ledgerAdminPort = "7545"
 
-// TestDocumentsShowWhatTheMeshReallyPrints types the commands of documents that begin with `make up`.
+// TestDocumentsShowWhatTheMeshReallyPrints types the commands of documents that begin with `make up` into one shell and one
+// mesh, as somebody does who reads one after the other, goes back to one of them, and ends with the demo.
 func TestDocumentsShowWhatTheMeshReallyPrints(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"README.md", "docs/how-a-call-is-secured.md", "docs/users.md", "docs/proofs.md", "docs/exactly-once.md"} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			running := startMesh(t)
-			real, documented := ports(t, running)
-			session := startSession(t, map[string]string{".rolecall": running.dir})
-			typed(t, session, name, real, documented)
-		})
+	running := startMesh(t)
+	real, documented := ports(t, running)
+	session := startSession(t, map[string]string{".rolecall": running.dir})
+	// Somebody who reads comes later than the services of a mesh that has just come up find each other.
+	bob, erin := running.caller(t, "bob"), running.sampleUser(t, "erin")
+	account, _ := purse(t, running.caller(t, "alice"), erin)
+	accepted(t, bob.behalf(t, account, bob.login(t, erin).GetAccessToken()))
+	for _, name := range []string{"README.md", "docs/proofs.md", "docs/exactly-once.md", "docs/users.md", "docs/how-a-call-is-secured.md"} {
+		t.Run(name, func(t *testing.T) { typed(t, session, name, real, documented) })
 	}
+	for _, name := range []string{"docs/proofs.md", "docs/exactly-once.md", "docs/users.md"} {
+		t.Run(name+" once more", func(t *testing.T) { typed(t, session, name, real, documented) })
+	}
+	t.Run("rolecall demo", func(t *testing.T) {
+		if out, code := running.rolecall(t, "demo"); code != 0 {
+			t.Errorf("exit code %d:\n%s", code, out)
+		}
+	})
 }
 
 // TestRunbooksDoWhatTheySay types the commands of the page on the certificate authority, and those of the runbooks, which
@@ -73,15 +83,22 @@ func startSession(t *testing.T, links map[string]string) *console.Session {
 			t.Fatalf("make the working directory: %v", err)
 		}
 	}
-	session, err := console.Start(dir, append(os.Environ(), "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"), "NO_COLOR=1"))
+	tmp := filepath.Join(dir, "tmp") // where mktemp makes folders
+	if err := os.Mkdir(tmp, 0o700); err != nil {
+		t.Fatalf("make the working directory: %v", err)
+	}
+	session, err := console.Start(dir, append(os.Environ(), "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"), "TMPDIR="+tmp, "NO_COLOR=1"))
 	if err != nil {
 		t.Fatalf("start a shell: %v", err)
 	}
 	t.Cleanup(session.Close)
 	t.Cleanup(func() {
-		logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
-		more, _ := filepath.Glob(filepath.Join(dir, "*", "*.log"))
-		for _, log := range append(logs, more...) {
+		var logs []string
+		for _, folder := range []string{dir, filepath.Join(dir, "*"), filepath.Join(tmp, "*")} {
+			found, _ := filepath.Glob(filepath.Join(folder, "*.log"))
+			logs = append(logs, found...)
+		}
+		for _, log := range logs {
 			if data, err := os.ReadFile(log); err == nil && t.Failed() {
 				t.Logf("%s ends with\n%s", log, data[max(0, len(data)-4000):])
 			}

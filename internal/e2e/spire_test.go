@@ -24,6 +24,7 @@ import (
 	tokensv1 "example.com/rolecall/gen/tokens/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/internal/mesh"
 	"example.com/rolecall/rolecalltest"
 )
 
@@ -199,12 +200,12 @@ func shortTempDir(t *testing.T) string {
 	return dir
 }
 
+// freeAddress is not one of those that the system gives out until somebody listens on it.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := mesh.FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lis.Close() //nolint:errcheck // it was only there to find a port
-	return lis.Addr().String()
+	return mesh.Use{Port: ports[0]}.Address()
 }
