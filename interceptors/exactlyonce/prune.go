@@ -2,6 +2,7 @@ package exactlyonce
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -50,18 +51,29 @@ func (r *Requests) pruneNonces(ctx context.Context, t *transaction) (bool, error
 	return nonces.Prune(ctx, t.tx, t.dialect, r.now())
 }
 
-// pruneRequests comes before pruneNonces, which writes down the time that the next one goes by.
+// pruneRequests deletes a batch of those requests that had expired by the time of an earlier call, as nonces.Prune does: one that
+// this one writes down when it is through. So a clock that is ahead for a minute forgets nothing.
 func (r *Requests) pruneRequests(ctx context.Context, t *transaction) (more bool, err error) {
-	passed, err := nonces.Passed(ctx, t.tx, r.now())
-	if err != nil || passed.IsZero() {
-		return false, err
-	}
-	skip := ""
+	lock, skip := "", ""
 	if t.dialect == DialectPostgreSQL {
-		skip = " FOR UPDATE SKIP LOCKED"
+		lock, skip = " FOR UPDATE", " FOR UPDATE SKIP LOCKED"
+	}
+	now, passed := r.now().UnixMicro(), int64(0)
+	if err := t.tx.QueryRowContext(ctx, "SELECT through_us FROM rolecall_requests_pruned WHERE only_row = 1"+lock).Scan(&passed); err != nil {
+		return false, fmt.Errorf("read when requests were pruned: %w", err)
+	}
+	writeDown := func() error {
+		_, err := t.tx.ExecContext(ctx, "UPDATE rolecall_requests_pruned SET through_us = $1 WHERE only_row = 1", now)
+		return err
+	}
+	switch since := now - passed; {
+	case since < -nonces.ClockSlack.Microseconds():
+		return false, writeDown() // by a clock that was ahead, or this one was set back
+	case since < nonces.PruneDelay.Microseconds():
+		return false, nil
 	}
 	deleted, err := t.tx.QueryContext(ctx, "DELETE FROM rolecall_requests WHERE key IN (SELECT key FROM rolecall_requests "+
-		"WHERE expires_us <= $1 AND state <> 'RUNNING' ORDER BY expires_us LIMIT $2"+skip+") RETURNING peer, on_behalf_of", passed.UnixMicro(), pruneBatch)
+		"WHERE expires_us <= $1 AND state <> 'RUNNING' ORDER BY expires_us LIMIT $2"+skip+") RETURNING peer, on_behalf_of", passed, pruneBatch)
 	if err != nil {
 		return false, err
 	}
@@ -80,5 +92,8 @@ func (r *Requests) pruneRequests(ctx context.Context, t *transaction) (more bool
 			r.rows.add(caller, change)
 		}
 	})
-	return n == pruneBatch, deleted.Err()
+	if err := deleted.Err(); err != nil || n == pruneBatch {
+		return true, err
+	}
+	return false, writeDown()
 }

@@ -13,7 +13,7 @@ func TestAReplicaStartsBesideCallsThatRun(t *testing.T) {
 	k := newKit(t, storetest.Postgres(t))
 	k.createEffects(t)
 	k.start(t, nil)
-	for _, table := range []string{"rolecall_requests", "rolecall_nonces", "rolecall_nonces_pruned"} {
+	for _, table := range []string{"rolecall_requests", "rolecall_requests_pruned", "rolecall_nonces", "rolecall_nonces_pruned"} {
 		tx, err := k.db.BeginTx(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -34,7 +34,7 @@ func TestTheTablesAreMadeInTheFirstSchemaOfTheSearchPath(t *testing.T) {
 	k.exec(t, `CREATE SCHEMA "Another one"`)
 	other := newKit(t, k.url+"&search_path=%22Another%20one%22%2Cpublic")
 	other.start(t, nil)
-	if n := k.number(t, "SELECT COUNT(*) FROM pg_tables WHERE tablename LIKE 'rolecall_%'"); n != 6 {
-		t.Errorf("there are %d tables, want 3 in each of the two schemas", n)
+	if n := k.number(t, "SELECT COUNT(*) FROM pg_tables WHERE tablename LIKE 'rolecall_%'"); n != 8 {
+		t.Errorf("there are %d tables, want 4 in each of the two schemas", n)
 	}
 }

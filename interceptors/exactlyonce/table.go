@@ -45,8 +45,13 @@ func createTables(ctx context.Context, t *transaction) error {
 		index("caller", "(peer, on_behalf_of)"),
 		index("running", "(lease_us) WHERE state = 'RUNNING'"),
 		index("running_caller", "(peer, on_behalf_of) WHERE state = 'RUNNING'"),
+		nonces.Relation{Name: "rolecall_requests_pruned", Create: `CREATE TABLE rolecall_requests_pruned (
+			only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1), through_us BIGINT NOT NULL)`},
 	); err != nil {
 		return err
+	}
+	if _, err := t.tx.ExecContext(ctx, "INSERT INTO rolecall_requests_pruned (only_row, through_us) VALUES (1, 0) ON CONFLICT (only_row) DO NOTHING"); err != nil {
+		return fmt.Errorf("create the mark of requests: %w", err)
 	}
 	return nonces.Create(ctx, t.tx, t.dialect)
 }

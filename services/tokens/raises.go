@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -18,10 +19,11 @@ import (
 // raiseRetry is how soon users is asked again to raise a generation.
 const raiseRetry = time.Second
 
-// owe notes that the generation of a user is to be raised. It is done when deliver has been told so by users.
+// owe notes that the generation of a user is to be raised. It is done when deliver has been told so by users. No two debts have
+// the same version, so that none is taken for one that was settled before.
 func owe(tx *store.Tx, username string) error {
-	_, err := tx.Exec("INSERT INTO raises (username, generation, version) VALUES ($1, -1, 1)"+
-		" ON CONFLICT (username) DO UPDATE SET generation = -1, version = raises.version + 1", username)
+	_, err := tx.Exec("INSERT INTO raises (username, generation, version) VALUES ($1, -1, $2)"+
+		" ON CONFLICT (username) DO UPDATE SET generation = -1, version = excluded.version", username, rand.Int64())
 	return err
 }
 

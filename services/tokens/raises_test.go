@@ -110,6 +110,15 @@ func TestARaiseIsNotToldOfBeforeItIsDone(t *testing.T) {
 		"another replica has delivered it": {
 			meanwhile: func(t *testing.T, of tables, _ int) { settleDebt(t, of) },
 		},
+		"another replica has delivered it, and one more raise is asked for meanwhile": {
+			meanwhile: func(t *testing.T, of tables, asked int) {
+				if asked == 1 {
+					settleDebt(t, of)
+					oweDebt(t, of, "dave")
+				}
+			},
+			raised: []int64{20},
+		},
 		"one more raise is asked for meanwhile": {
 			meanwhile: func(t *testing.T, of tables, asked int) {
 				if asked == 1 {

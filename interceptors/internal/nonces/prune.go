@@ -10,33 +10,19 @@ import (
 const (
 	// pruneBatch is how many nonces one transaction deletes.
 	pruneBatch = 2000
-	// pruneDelay lies between two transactions that say through when nonces are pruned, and before the first one that deletes
+	// PruneDelay lies between two transactions that say through when nonces are pruned, and before the first one that deletes
 	// any. One that burns a nonce may have read the mark from before it was raised; by then it has ended. It is longer than
 	// the minute between two calls, so that every replica has its say meanwhile.
-	pruneDelay = 90 * time.Second
-	// clockSlack is by how much the clock of one replica may be behind that of another.
-	clockSlack = 30 * time.Second
+	PruneDelay = 90 * time.Second
+	// ClockSlack is by how much the clock of one replica may be behind that of another.
+	ClockSlack = 30 * time.Second
 )
-
-// Passed returns a time that has passed, by the clocks of all replicas that prune: one that an earlier call of Prune has written
-// down, and no other has found to be ahead of its own since. The zero time if that call is not long enough ago. A clock that is
-// ahead for a minute makes nothing old.
-func Passed(ctx context.Context, tx *sql.Tx, now time.Time) (time.Time, error) {
-	var through, raised int64
-	if err := tx.QueryRowContext(ctx, readThrough).Scan(&through, &raised); err != nil {
-		return time.Time{}, fmt.Errorf("read when nonces were pruned: %w", err)
-	}
-	if now.UnixMicro()-raised < pruneDelay.Microseconds() {
-		return time.Time{}, nil
-	}
-	return time.UnixMicro(raised), nil
-}
 
 // Prune deletes a batch of those nonces that had expired by the time of an earlier call. Before that, it has written down the
 // highest expiry among them: Burn takes no nonce as old as that any more, so that a clock that is set back makes nothing fresh
-// again. That goes by the time that Passed returns: the clock of one replica that is fast refuses nobody else's nonces, and pruning
-// goes on when it is right again. Call it once a minute, and again at once while there is more; what has expired is gone after a
-// few minutes.
+// again. That goes by the time which an earlier call has written down and no other has found to be ahead of its own: the clock of
+// one replica that is fast refuses nobody else's nonces, and pruning goes on when it is right again. Call it once a minute, and
+// again at once while there is more; what has expired is gone after a few minutes.
 func Prune(ctx context.Context, tx *sql.Tx, d Dialect, now time.Time) (more bool, err error) {
 	lock := ""
 	if d == PostgreSQL {
@@ -47,13 +33,13 @@ func Prune(ctx context.Context, tx *sql.Tx, d Dialect, now time.Time) (more bool
 		return false, fmt.Errorf("read through when nonces were pruned: %w", err)
 	}
 	switch since := now.UnixMicro() - raised; {
-	case since < -clockSlack.Microseconds():
+	case since < -ClockSlack.Microseconds():
 		// Raised by a clock that was ahead, or this one was set back: nobody would prune until it is as late as that again.
 		if _, err := tx.ExecContext(ctx, "UPDATE rolecall_nonces_pruned SET raised_us = $1 WHERE only_row = 1", now.UnixMicro()); err != nil {
 			return false, fmt.Errorf("write down when nonces are pruned: %w", err)
 		}
 		return false, nil
-	case since < pruneDelay.Microseconds():
+	case since < PruneDelay.Microseconds():
 		return false, nil
 	}
 	done, err := tx.ExecContext(ctx, "DELETE FROM rolecall_nonces WHERE nonce IN "+
