@@ -129,8 +129,8 @@ func (r *Requests) left(ctx context.Context) (taken []row, more bool, err error)
 	return taken, more, nil
 }
 
-// abandoned reads sagas of a method whose lease has ended, and locks them. One that ends later than any lease may is from before the
-// clock of the database was set back.
+// abandoned reads sagas of a method whose lease has ended, and locks them. One that ends later than any lease may, by far, since now
+// was read a moment ago, is from before the clock of the database was set back.
 func (t *transaction) abandoned(ctx context.Context, method string, now, most int64) ([]row, error) {
 	skip := ""
 	if t.dialect == DialectPostgreSQL {
@@ -138,7 +138,7 @@ func (t *transaction) abandoned(ctx context.Context, method string, now, most in
 	}
 	found, err := t.tx.QueryContext(ctx, "SELECT key, method, peer, signer, on_behalf_of, request_id, created_us, request, fence FROM rolecall_requests "+
 		"WHERE state = 'RUNNING' AND (lease_us <= $1 OR lease_us > $2) AND method = $3 ORDER BY lease_us LIMIT $4"+skip,
-		now, now+maxLease.Microseconds(), method, most)
+		now, now+2*maxLease.Microseconds(), method, most)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,9 @@ import (
 // leaveInterval is how often a caller who knows more than the database has all streams begin anew, at most.
 const leaveInterval = 10 * time.Minute
 
+// leaveTimeout bounds the transaction that begins an epoch.
+const leaveTimeout = 10 * time.Second
+
 // ErrNewEpoch ends a stream whose sequence numbers mean nothing any more.
 var ErrNewEpoch = status.Error(codes.Unavailable, "the database was put back from a copy: watch again, from the start")
 
@@ -44,13 +47,19 @@ func (e *Epochs) Begin(ctx context.Context) error {
 
 // Ahead is told of a caller who knows of changes that the database does not, which makes it an older copy: a new epoch begins.
 // The word of one caller, who may lie, ends the streams of all, so that happens once in ten minutes at most; left says whether
-// it did.
+// it did. The end of the caller's context does not interrupt it.
 func (e *Epochs) Ahead(ctx context.Context, epoch string, now time.Time) (left bool, err error) {
 	at, last := now.UnixNano(), e.left.Load()
 	if last != 0 && at >= last && at-last <= int64(leaveInterval) || !e.left.CompareAndSwap(last, at) {
 		return false, nil
 	}
-	return true, e.leave(ctx, epoch)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if err := e.leave(ctx, epoch); err != nil {
+		e.left.CompareAndSwap(at, last) // the next caller tries again
+		return false, err
+	}
+	return true, nil
 }
 
 // Check is for a stream that has sent what there was up to a sequence number of an epoch, and is told where the database is now:

@@ -69,7 +69,13 @@ func TestAnEpochEndsWhereSequenceNumbersMeanNothingAnyMore(t *testing.T) {
 			t.Errorf("a stream of the epoch before: %v", err)
 		}
 
+		gone, cancel := context.WithCancel(ctx)
+		cancel()
 		now := time.Now()
+		before := epochOf(t, db)
+		if left, err := epochs.Ahead(gone, before, now.Add(-time.Hour)); !left || err != nil || epochOf(t, db) == before {
+			t.Errorf("a caller from the future who has gone: left %v, %v, epoch %q after %q", left, err, epochOf(t, db), before)
+		}
 		for _, test := range []struct {
 			after time.Duration
 			left  bool
@@ -79,6 +85,31 @@ func TestAnEpochEndsWhereSequenceNumbersMeanNothingAnyMore(t *testing.T) {
 			if err != nil || left != test.left || (epochOf(t, db) != before) != left {
 				t.Errorf("a caller from the future after %v: left %v, %v, epoch %q after %q", test.after, left, err, epochOf(t, db), before)
 			}
+		}
+	})
+}
+
+func TestAnEpochThatCannotEndUsesUpNoTurn(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, url string) {
+		db, ctx, now := numbered(t, url), t.Context(), time.Now()
+		epochs := watch.NewEpochs(db, "state", watch.NewBell())
+		rename := func(from, to string) {
+			t.Helper()
+			if err := db.Write(ctx, func(tx *store.Tx) error {
+				_, err := tx.Exec("ALTER TABLE " + from + " RENAME TO " + to)
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		rename("state", "away")
+		if left, err := epochs.Ahead(ctx, "", now); left || err == nil {
+			t.Errorf("without the table: left %v, %v, want an error", left, err)
+		}
+		rename("away", "state")
+		if left, err := epochs.Ahead(ctx, "", now.Add(time.Second)); !left || err != nil {
+			t.Errorf("a second later: left %v, %v, want a new epoch", left, err)
 		}
 	})
 }
