@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Inspection is what a file is and what is wrong with it.
@@ -112,26 +113,27 @@ func (i *Inspection) OK() bool {
 	return len(i.Problems) == 0
 }
 
-// WriteText writes the inspection for people.
+// WriteText writes the inspection for people. What was inspected may be anybody's work: each text of it stays in its line,
+// which nothing else looks like, and does nothing to a terminal.
 func (i *Inspection) WriteText(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n", i.Kind)
+	fmt.Fprintf(&b, "%s\n", inLine(i.Kind))
 	for n, o := range i.Objects {
 		if len(i.Objects) > 1 || o.Kind != i.Kind {
-			fmt.Fprintf(&b, "\n%d: %s\n", n+1, o.Kind)
+			fmt.Fprintf(&b, "\n%d: %s\n", n+1, inLine(o.Kind))
 		}
 		for _, f := range o.Fields {
-			fmt.Fprintf(&b, "  %-14s %s\n", f.Name, f.Value)
+			fmt.Fprintf(&b, "  %-14s %s\n", inLine(f.Name), inLine(f.Value))
 		}
 		for _, p := range o.Problems {
-			fmt.Fprintf(&b, "  PROBLEM        %s\n", p)
+			fmt.Fprintf(&b, "  PROBLEM        %s\n", inLine(p))
 		}
 		for _, n := range o.NotVerified {
-			fmt.Fprintf(&b, "  NOT VERIFIED   %s\n", n)
+			fmt.Fprintf(&b, "  NOT VERIFIED   %s\n", inLine(n))
 		}
 	}
 	for _, p := range i.Problems {
-		fmt.Fprintf(&b, "\nPROBLEM: %s\n", p)
+		fmt.Fprintf(&b, "\nPROBLEM: %s\n", inLine(p))
 	}
 	switch unverified := func(o Object) bool { return len(o.NotVerified) > 0 }; {
 	case !i.OK():
@@ -142,6 +144,25 @@ func (i *Inspection) WriteText(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// inLine returns a text as part of a line: control and formatting characters become a question mark, and white space,
+// however much of it, one space, so that no padding carries what follows to the beginning of a line on the screen.
+func inLine(s string) string {
+	space := false
+	return strings.Map(func(r rune) rune {
+		after := space
+		space = unicode.IsSpace(r)
+		switch {
+		case space && after:
+			return -1
+		case space:
+			return ' '
+		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar:
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // kind names the whole by its parts.

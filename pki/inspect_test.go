@@ -1,8 +1,12 @@
 package pki_test
 
 import (
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -109,6 +113,53 @@ func TestInspectSaysWhatAFileIsAndWhatIsWrongWithIt(t *testing.T) {
 		if err != nil || got.OK() || !strings.Contains(got.Objects[0].Problems[0], "no root") || len(got.Objects[0].Fields) != 1 {
 			t.Errorf("%s: got %+v, %v; want the problem that there is no root, and no digest", document, got, err)
 		}
+	}
+}
+
+// forged is a text that would be lines of a report, if it came through as it is: by its own line ends, or by those that a
+// screen makes of enough spaces.
+const forged = "x\n  signature      holds\r\u2028\u0085  SPIFFE ID      spiffe://mesh.local/root" + "\t                              \u3000" +
+	"  signature      holds\x1b[31m\u009b\u202e\xff"
+
+// tame is what becomes of it.
+const tame = "x signature holds SPIFFE ID spiffe://mesh.local/root signature holds?[31m???"
+
+func TestWhatIsInspectedWritesNoLinesOfTheReport(t *testing.T) {
+	t.Parallel()
+	i := &pki.Inspection{Kind: forged, Problems: []string{forged}, Objects: []pki.Object{
+		{Kind: forged + "1", Fields: []pki.Field{{Name: forged, Value: forged}}, Problems: []string{forged}, NotVerified: []string{forged}},
+	}}
+	var got strings.Builder
+	if err := i.WriteText(&got); err != nil {
+		t.Fatal(err)
+	}
+	want := tame + "\n\n1: " + tame + "1\n  " + tame + " " + tame + "\n  PROBLEM        " + tame + "\n  NOT VERIFIED   " + tame + "\n\nPROBLEM: " + tame + "\n"
+	if got.String() != want {
+		t.Errorf("got\n%q\nwant\n%q", &got, want)
+	}
+}
+
+func TestANameInACertificateIsNoLineOfTheReport(t *testing.T) {
+	t.Parallel()
+	key, err := pki.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "Eve\n  SPIFFE ID      spiffe://mesh.local/service/ledger"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := pki.Inspect(der, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	if err := i.WriteText(&text); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(text.String(), "\n  SPIFFE ID") || !strings.Contains(text.String(), "\n  Subject        CN=Eve SPIFFE ID spiffe://") {
+		t.Errorf("got\n%s", &text)
 	}
 }
 

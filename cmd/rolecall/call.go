@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -148,11 +149,14 @@ func (r *callRun) call(ctx context.Context, m call.Method) error {
 	writer := call.Writer{Types: m.Types, Lines: r.json}
 	answers, requestID, stop := 0, "", func() {}
 	exchange := call.Exchange{Method: m, Conn: r.who.conn, Prepare: func(request *call.Message) error {
+		if err := signed.Put(request); err != nil {
+			return err
+		}
 		id := r.fillRequestID(m, request)
 		if !m.Descriptor.IsStreamingClient() && !m.Descriptor.IsStreamingServer() {
 			requestID, stop = id, r.waiting(func() string { return r.attempts(&trace) })
 		}
-		return signed.Put(request)
+		return nil
 	}, Receive: func(response *call.Message) error {
 		stop()
 		answers++
@@ -226,6 +230,9 @@ func (r *callRun) sign(ctx context.Context, m call.Method) error {
 	})
 	signed, err := r.who.client.Sign(ctx, m, r.who.server.ID, via, request, r.flags.roles)
 	stop()
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		err = fmt.Errorf("interrupted: %w", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -100,8 +100,9 @@ func (f *callFlags) metadata() ([]string, error) {
 	for _, header := range f.headers {
 		key, value, ok := strings.Cut(header, "=")
 		key = strings.ToLower(key)
+		first, _, _ := strings.Cut(key, ":")
 		switch {
-		case strings.HasPrefix(key, "authorization"): // also in the form of grpcurl, with a colon
+		case strings.TrimSpace(first) == "authorization": // also in the form of grpcurl, with a colon
 			return nil, cli.Usagef("--header authorization: others on this machine see the arguments of a program: take --user, or --token-file")
 		case !ok || key == "" || strings.ContainsAny(key, " :"):
 			return nil, cli.Usagef("--header %q: the form is KEY=VALUE", header)

@@ -29,7 +29,7 @@ func (r *callRun) list(services []call.Service) error {
 	if r.flags.sign || len(r.flags.data)+len(r.flags.signed) > 0 {
 		return cli.Usagef("there is no method to call: name one, SERVICE/METHOD; 'rolecall call' alone lists all")
 	}
-	table := &cli.Table{Header: []string{"METHOD", "REQUIRES", "STREAM OF"}}
+	table := &cli.Table{Header: []string{"METHOD", "REQUIRES"}}
 	for _, s := range services {
 		for _, m := range s.Methods() {
 			d, q := m.Descriptor, m.Requires
@@ -38,7 +38,7 @@ func (r *callRun) list(services []call.Service) error {
 				Requests: number(d.IsStreamingClient()), Responses: number(d.IsStreamingServer()),
 				Roles: some(q.Roles), AnyWorkload: q.AnyWorkload, UserRoles: some(q.UserRoles), User: q.User, Proof: q.Proof, ExactlyOnce: q.ExactlyOnce,
 			})
-			table.Add(cli.Clean(m.Short()), cli.Clean(q.String()), streams(d))
+			table.Add(cli.Clean(m.Short()), cli.Clean(q.String()+streams(d)))
 		}
 	}
 	if r.json {
@@ -52,11 +52,11 @@ func (r *callRun) list(services []call.Service) error {
 func streams(d protoreflect.MethodDescriptor) string {
 	switch {
 	case d.IsStreamingClient() && d.IsStreamingServer():
-		return "requests and answers"
+		return ", streams of requests and answers"
 	case d.IsStreamingClient():
-		return "requests"
+		return ", stream of requests"
 	case d.IsStreamingServer():
-		return "answers"
+		return ", stream of answers"
 	}
 	return ""
 }

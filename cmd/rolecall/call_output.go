@@ -36,12 +36,12 @@ func (r *callRun) fillRequestID(m call.Method, request *call.Message) string {
 	return id
 }
 
-// tellUnknownRoles tells of roles to keep that nobody defines: a slip of the pen gives up the role that was meant.
+// tellUnknownRoles tells of roles to keep that nobody defines for workloads: a slip of the pen gives up the role that was meant.
 func (r *callRun) tellUnknownRoles(m call.Method) {
 	known := append(call.Roles(append(call.Builtin(), m.Service)), m.Requires.Roles...)
 	for _, role := range r.flags.roles {
 		if role != "" && !slices.Contains(known, role) {
-			r.say("--role-subset %s: no service that is known here defines this role", role)
+			r.say("--role-subset %s: no service that is known here defines this role for workloads", role)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -37,6 +38,8 @@ func TestWrongCallsEndWithTwoAndSayWhy(t *testing.T) {
 		{"call ledger/GetBalance -H tenant", "", "KEY=VALUE"},
 		{"call ledger/GetBalance -H authorization=x", "", "--token-file"},
 		{"call ledger/GetBalance -H Authorization:x", "", "--user"},
+		{"call ledger/GetBalance -H Authorization:Bearer=x", "", "--user"},
+		{"call ledger/GetBalance -H authorization-context=1 -H tenant", "", `"tenant": the form`},
 		{"call ledger/GetBalance -H Rolecall-Proof=x", "", "set this themselves"},
 		{"call ledger/GetBalance -H grpc-timeout=1S", "", "set this themselves"},
 		{"call ledger/GetBalance -d - --token-file -", "", "read once"},
@@ -54,6 +57,7 @@ func TestWrongCallsEndWithTwoAndSayWhy(t *testing.T) {
 		{"call users/Create --server " + nowhere + "users " + eve, `{"password": "correct horse"}`, "password is a secret"},
 		{"call orders/PlaceOrder --signed payment --server " + nowhere + "orders " + eve, "", "FIELD=JSON"},
 		{"call orders/PlaceOrder --signed payment={} --server " + nowhere + "orders " + eve, "", "no signed request"},
+		{"call orders/PlaceOrder --as nobody --dir " + emptyMesh(t), "", "no such operator: it has alice"},
 		{"inspect x --bundle b", "", "--cert"},
 	} {
 		t.Run(test.line+" "+test.data, func(t *testing.T) {
@@ -73,7 +77,7 @@ func TestWrongCallsEndWithTwoAndSayWhy(t *testing.T) {
 func TestCallListsWhatThereIs(t *testing.T) {
 	t.Parallel()
 	code, stdout, stderr := rolecall(t, "call")
-	for _, want := range []string{"METHOD", "REQUIRES", "ledger/Transfer", "orders/PlaceOrder", "orders.writer + user:orders.customer", "STREAM OF", "grpc.health.v1.Health/Check"} {
+	for _, want := range []string{"METHOD", "REQUIRES", "ledger/Transfer", "orders/PlaceOrder", "orders.writer + user:orders.customer", "ledger.reader, stream of answers", "grpc.health.v1.Health/Check"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is missing: code %d, %s\n%s", want, code, stderr, stdout)
 		}
@@ -89,12 +93,9 @@ func TestCallListsWhatThereIs(t *testing.T) {
 	}
 }
 
-func TestMethodsAreCompleted(t *testing.T) {
-	t.Parallel()
-	code, stdout, _ := rolecall(t, "__complete", "call", "ledger/Get")
-	if code != cli.ExitDone || !strings.Contains(stdout, "ledger/GetBalance\tledger.reader") || strings.Contains(stdout, "Transfer\t") && !strings.Contains(stdout, "GetTransfer") {
-		t.Errorf("got %d, %q", code, stdout)
-	}
+// emptyMesh returns the folder of a mesh of which nothing runs.
+func emptyMesh(t *testing.T) string {
+	t.Helper()
 	d, err := mesh.Create(t.TempDir())
 	if err == nil {
 		err = mesh.Write(d, &mesh.File{Services: []mesh.Service{{Name: "ledger"}}, Operators: []mesh.Operator{{Name: "alice"}}})
@@ -102,8 +103,18 @@ func TestMethodsAreCompleted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return d.Path()
+}
+
+func TestMethodsAreCompleted(t *testing.T) {
+	t.Parallel()
+	code, stdout, _ := rolecall(t, "__complete", "call", "ledger/Get")
+	if code != cli.ExitDone || !strings.Contains(stdout, "ledger/GetBalance\tledger.reader") || strings.Contains(stdout, "Transfer\t") && !strings.Contains(stdout, "GetTransfer") {
+		t.Errorf("got %d, %q", code, stdout)
+	}
+	dir := emptyMesh(t)
 	for flag, want := range map[string]string{"--as": "alice\n", "--server": "ledger\n", "--via": "ledger\n", "--role-subset": "ledger.reader\n"} {
-		if code, stdout, stderr := rolecall(t, "__complete", "call", "--dir", d.Path(), flag, ""); code != cli.ExitDone || !strings.Contains(stdout, want) {
+		if code, stdout, stderr := rolecall(t, "__complete", "call", "--dir", dir, flag, ""); code != cli.ExitDone || !strings.Contains(stdout, want) {
 			t.Errorf("%s: got %d, %q, %q; want %q", flag, code, stdout, stderr, want)
 		}
 		if code, stdout, _ := rolecall(t, "__complete", "call", "--dir", t.TempDir(), flag, ""); code != cli.ExitDone || flag != "--role-subset" && stdout != ":4\n" {
@@ -131,6 +142,30 @@ func TestATokenThatOthersMayReadIsNotSent(t *testing.T) {
 		if got, err := readToken("-", strings.NewReader(text)); err == nil || text != "" && strings.Contains(err.Error(), text) {
 			t.Errorf("%s: got %q, %v", name, got, err)
 		}
+	}
+}
+
+func TestOfARequestThatIsNotSentNoRequestIDIsTold(t *testing.T) {
+	t.Parallel()
+	var out, said bytes.Buffer
+	a := &app{out: cli.Plain(&out), questions: &said}
+	err := a.run(t.Context(), append([]string{"call", "orders/PlaceOrder", "--signed", `pay={"method": "m", "proof": "p"}`,
+		"--server", "passthrough:///127.0.0.1:1,spiffe://mesh.local/service/orders"}, operatorFiles(t, "eve")...))
+	if err == nil || !strings.Contains(err.Error(), "has no field pay that takes") || said.Len() > 0 {
+		t.Errorf("got %v, %q", err, &said)
+	}
+}
+
+func TestSigningThatIsInterruptedSaysSo(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, said bytes.Buffer
+	a := &app{out: cli.Plain(&out), questions: &said}
+	const nowhere = "passthrough:///127.0.0.1:1,spiffe://mesh.local/service/"
+	err := a.run(ctx, append([]string{"call", "ledger/Transfer", "--sign", "--server", nowhere + "ledger", "--keys", nowhere + "keys"}, operatorFiles(t, "eve")...))
+	if err == nil || !strings.HasPrefix(err.Error(), "interrupted: ") || out.Len() > 0 {
+		t.Errorf("got %v, %q", err, &out)
 	}
 }
 

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,7 +54,7 @@ Ends with 1 if something is wrong.`,
 		if output.value == "json" {
 			err = a.out.JSON(inspection)
 		} else {
-			err = a.writeInspection(inspection)
+			err = inspection.WriteText(a.out)
 		}
 		if err == nil && !inspection.OK() {
 			err = cli.ErrReported
@@ -107,19 +105,6 @@ func (f *inspectFlags) read(o *inspect.Options) (err error) {
 		if o.Body, err = inspect.ReadFile(f.body); err != nil {
 			return fmt.Errorf("--body: %w", err)
 		}
-	}
-	return nil
-}
-
-// writeInspection writes it for people. Names in a certificate may be anybody's, so nothing in them reaches the terminal
-// that it would act on.
-func (a *app) writeInspection(i *pki.Inspection) error {
-	var text bytes.Buffer
-	if err := i.WriteText(&text); err != nil {
-		return err
-	}
-	for line := range strings.Lines(text.String()) {
-		a.out.Println(cli.Clean(strings.TrimSuffix(line, "\n")))
 	}
 	return nil
 }

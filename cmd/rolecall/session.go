@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -116,7 +117,7 @@ func operatorOf(file *mesh.File, name, id string) (mesh.Operator, error) {
 	}
 	o, ok := file.Operator(name)
 	if !ok {
-		return o, cli.Usagef("--as %s: mesh.json knows no such operator", name)
+		return o, cli.Usagef("--as %s: mesh.json knows no such operator: it has %s", name, strings.Join(operatorNames(file), ", "))
 	}
 	return o, nil
 }

@@ -2,6 +2,7 @@ package call_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -67,6 +68,14 @@ func TestANameOfSeveralServicesIsNotGuessed(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, unknown.Among); diff != "" {
 		t.Errorf("among (-want +got):\n%s", diff)
+	}
+}
+
+func TestRolesOfUsersAloneAreNoneOfWorkloads(t *testing.T) {
+	t.Parallel()
+	roles := call.Roles(call.Builtin())
+	if slices.Contains(roles, "orders.customer") || !slices.Contains(roles, "orders.writer") || !slices.Contains(roles, "rolecall.reflector") {
+		t.Errorf("got %q", roles)
 	}
 }
 

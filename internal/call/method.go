@@ -47,18 +47,25 @@ func Builtin() []Service {
 	return all
 }
 
-// Roles returns the roles that the services define, and the one of reflection, each once.
+// Roles returns the roles that the services define for workloads, and the one of reflection, each once. Those that methods
+// require of users alone are left out.
 func Roles(services []Service) []string {
 	all := []string{"rolecall.reflector"}
+	var ofUsers, ofWorkloads []string
 	for _, s := range services {
 		options := &descriptorpb.ServiceOptions{}
 		decode(s.Descriptor.Options(), options)
 		for _, role := range proto.GetExtension(options, rolecallv1.E_Role).([]*rolecallv1.Role) {
 			all = append(all, role.GetName())
 		}
+		for _, m := range s.Methods() {
+			ofUsers, ofWorkloads = append(ofUsers, m.Requires.UserRoles...), append(ofWorkloads, m.Requires.Roles...)
+		}
 	}
 	slices.Sort(all)
-	return slices.Compact(all)
+	return slices.DeleteFunc(slices.Compact(all), func(role string) bool {
+		return slices.Contains(ofUsers, role) && !slices.Contains(ofWorkloads, role)
+	})
 }
 
 // Method is a method that can be called.

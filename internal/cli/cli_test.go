@@ -105,6 +105,15 @@ func TestCleanTakesAwayWhatATerminalActsOn(t *testing.T) {
 	}
 }
 
+func TestACellMakesNoRow(t *testing.T) {
+	t.Parallel()
+	table := cli.Table{Header: []string{"SERVICE", "POLICY"}}
+	table.Add("ledger", "\x1b[31mv1\x1b[0m\norders  \x1b[2Kv1")
+	if got, want := table.Text(80), "SERVICE  POLICY\nledger   \x1b[31mv1\x1b[0m orders  ?[2Kv1\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestExitCodes(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -114,6 +123,7 @@ func TestExitCodes(t *testing.T) {
 	}{
 		"done":                      {nil, 0, ""},
 		"failed":                    {errors.New("no such file"), 1, "rolecall: no such file\n"},
+		"a peer's words":            {errors.New("a\x1b[2K\n  b"), 1, "rolecall: a?[2K\n  b\n"},
 		"wrong usage":               {fmt.Errorf("up: %w", cli.Usagef("no such flag")), 2, "rolecall: up: no such flag\n"},
 		"the code of a program run": {&cli.CodeError{Code: 42}, 42, ""},
 		"shown already":             {cli.ErrReported, 1, ""},

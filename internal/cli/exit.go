@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 )
 
 // The exit codes of every command.
@@ -31,7 +32,7 @@ func (e *CodeError) Error() string { return "exit code " + strconv.Itoa(e.Code) 
 // ErrReported ends rolecall with ExitFailed and without a message: what is wrong was shown already.
 var ErrReported = errors.New("already reported")
 
-// Exit shows the error on stderr and returns the code to end with.
+// Exit shows the error on stderr and returns the code to end with. A peer's message in it does nothing to a terminal.
 func Exit(stderr *os.File, err error) int {
 	var code *CodeError
 	var usage *UsageError
@@ -44,7 +45,11 @@ func Exit(stderr *os.File, err error) int {
 		return ExitFailed
 	}
 	out := New(stderr)
-	out.Printf("%s %s\n", out.Red("rolecall:"), err)
+	lines := strings.Split(err.Error(), "\n")
+	for i, line := range lines {
+		lines[i] = Clean(line)
+	}
+	out.Printf("%s %s\n", out.Red("rolecall:"), strings.Join(lines, "\n"))
 	if errors.As(err, &usage) {
 		return ExitUsage
 	}

@@ -15,8 +15,19 @@ type Table struct {
 	rows   [][]string
 }
 
-// Add adds a row. Cells may be styled.
-func (t *Table) Add(cells ...string) { t.rows = append(t.rows, cells) }
+// Add adds a row. Cells may be styled; what else a terminal would act on is taken out of them, as Clean does, so that no
+// cell makes a row of its own.
+func (t *Table) Add(cells ...string) {
+	row := make([]string, len(cells))
+	for i, cell := range cells {
+		for _, style := range styles.FindAllString(cell, -1) {
+			before, after, _ := strings.Cut(cell, style)
+			row[i], cell = row[i]+Clean(before)+style, after
+		}
+		row[i] += Clean(cell)
+	}
+	t.rows = append(t.rows, row)
+}
 
 // Len returns how many rows there are.
 func (t *Table) Len() int { return len(t.rows) }

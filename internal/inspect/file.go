@@ -14,6 +14,9 @@ import (
 // maxFile bounds what is read, in bytes: a message that was signed takes 4 MiB at most.
 const maxFile = 8 << 20
 
+// maxSmall bounds a file that holds none of these, in bytes: that is for pki, which reads no more.
+const maxSmall = 1 << 20
+
 // File is Data for a file; it also looks at the mode of a file that holds a key.
 func File(path string, o Options) (*pki.Inspection, error) {
 	info, err := os.Stat(path)
@@ -26,6 +29,9 @@ func File(path string, o Options) (*pki.Inspection, error) {
 	}
 	if i := signed(data, o); i != nil {
 		return i, nil
+	}
+	if len(data) > maxSmall {
+		return nil, orSigned(fmt.Errorf("inspect %s: with more than %d bytes it is taken for %w", path, maxSmall, pki.ErrUnknown))
 	}
 	if info.Mode().IsRegular() {
 		i, err := pki.InspectFile(path, o.Now)

@@ -61,7 +61,7 @@ func signed(data []byte, o Options) *pki.Inspection {
 	if i := announced(data, o); i != nil {
 		return i
 	}
-	return signedMembers(data, "", o)
+	return signedMembers(data, o)
 }
 
 // inspect explains a token; nil if it is of a kind that pki knows.

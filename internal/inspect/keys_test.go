@@ -1,6 +1,10 @@
 package inspect_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,6 +86,12 @@ func TestASignatureIsVerifiedWithWhatTheKeyServerAnswers(t *testing.T) {
 		text, ok := explain(t, receipt, inspect.Options{Now: s.now, Chains: chains, Bundle: s.roots()})
 		check(t, text, ok, strings.HasPrefix(says, "holds"), says)
 	}
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, ok := explain(t, receipt, inspect.Options{Now: s.now, Chains: [][]*x509.Certificate{{{PublicKey: key.Public()}}}})
+	check(t, text, ok, false, "the certificate at hand, which is not on P-256\n")
 	if chains, err := inspect.ReadChains(file(&keysv1.Key{Kid: "k"})); err == nil {
 		t.Errorf("a key without a certificate: got %v", chains)
 	}

@@ -35,31 +35,45 @@ func signedMessage(data []byte, opts Options) *pki.Inspection {
 	return nil
 }
 
-// maxDepth bounds how deep in an answer a signed message is looked for.
-const maxDepth = 8
+const (
+	// maxDepth bounds how deep in an answer a signed message is looked for, and so how often each byte of it is read.
+	maxDepth = 8
+	// maxObjects bounds how many are explained; most messages are two, with their proof or receipt.
+	maxObjects = 200
+)
 
 // signedMembers explains the signed messages in the members of a JSON object, as in an answer that rolecall call has printed;
 // nil if there is none.
-func signedMembers(data []byte, name string, opts Options) *pki.Inspection {
-	var members map[string]json.RawMessage
-	if json.Unmarshal(data, &members) != nil || strings.Count(name, ".") == maxDepth {
+func signedMembers(data []byte, opts Options) *pki.Inspection {
+	all := &pki.Inspection{Kind: "JSON with a signed message in it"}
+	addMembers(all, data, "", maxDepth, opts)
+	if len(all.Objects) == 0 {
 		return nil
 	}
-	var all *pki.Inspection
+	return all
+}
+
+// addMembers adds those in the members of one object, whose name ends with a dot, and of objects in it down to a depth.
+func addMembers(all *pki.Inspection, data []byte, name string, depth int, opts Options) {
+	var members map[string]json.RawMessage
+	if depth == 0 || json.Unmarshal(data, &members) != nil {
+		return
+	}
 	for _, key := range slices.Sorted(maps.Keys(members)) {
 		found := signedMessage(members[key], opts)
-		if found != nil {
+		switch {
+		case len(all.Problems) > 0:
+			return
+		case found == nil:
+			addMembers(all, members[key], name+key+".", depth-1, opts)
+		case len(all.Objects) >= maxObjects:
+			all.Problems = append(all.Problems, "there are more signed messages in it, which were not looked at")
+		default:
 			at := pki.Field{Name: "member", Value: name + key}
 			found.Objects[0].Fields = append([]pki.Field{at}, found.Objects[0].Fields...)
-		} else if found = signedMembers(members[key], name+key+".", opts); found == nil {
-			continue
+			all.Objects = append(all.Objects, found.Objects...)
 		}
-		if all == nil {
-			all = &pki.Inspection{Kind: "JSON with a signed message in it"}
-		}
-		all.Objects = append(all.Objects, found.Objects...)
 	}
-	return all
 }
 
 func signedRequest(r *rolecallv1.SignedRequest, opts Options) *pki.Inspection {

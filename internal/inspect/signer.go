@@ -27,15 +27,15 @@ func (t *compact) checkSignature(o *object, opts Options) {
 		described, err := jwk.ES256(c[0].PublicKey)
 		switch {
 		case err != nil:
-			others = append(others, "none, since it is not on P-256")
+			others = append(others, "which is not on P-256")
 		case described.KeyID == text(t.header, "kid"):
 			chain = c
 		default:
-			others = append(others, described.KeyID)
+			others = append(others, "whose thumbprint is "+described.KeyID)
 		}
 	}
 	if chain == nil {
-		o.problem("it was not signed with the key of the certificate at hand, whose thumbprint is %s", strings.Join(others, ", or "))
+		o.problem("it was not signed with the key of the certificate at hand, %s", strings.Join(others, ", or "))
 		return
 	}
 	key := chain[0].PublicKey.(*ecdsa.PublicKey) // of the thumbprint
