@@ -31,7 +31,7 @@ func (t *tour) eveReads(ctx context.Context, l *line) error {
 	pay := t.payment("rent for the lighthouse")
 	if err := t.must(ctx, attempt{
 		what: "alice moves 12.50 euro, and her connection goes through a relay of Eve's",
-		command: "socat -r sent.bin " + cli.Quote("TCP-LISTEN:"+tapPort+",bind=127.0.0.1,reuseaddr,fork", "TCP:"+t.ledger.Address) + " &\n" +
+		command: "socat -r $tmp/sent.bin " + cli.Quote("TCP-LISTEN:"+tapPort+",bind=127.0.0.1,reuseaddr,fork", "TCP:"+t.ledger.Address) + " &\n" +
 			t.payFunction() + "\n" + payCommand(pay),
 		try:  t.moves(1, calls(l.ledger.Transfer, pay)),
 		want: ok,
@@ -41,7 +41,7 @@ func (t *tour) eveReads(ctx context.Context, l *line) error {
 	}
 	_, err := t.play(ctx, attempt{
 		what:    "Eve reads what went by",
-		command: "hexdump -C sent.bin; grep -ac lighthouse sent.bin",
+		command: "hexdump -C $tmp/sent.bin; grep -ac lighthouse $tmp/sent.bin",
 		try:     func(context.Context) outcome { return reads(l.connections()[0], pay) },
 		want:    nothingToRead,
 		why:     "TLS 1.3 encrypts all that follows the greeting, even the certificates. The same search finds all of it in the request itself.",

@@ -24,8 +24,8 @@ func (t *tour) eveForges(ctx context.Context) error {
 	}
 	_, err = t.play(ctx, attempt{
 		what: "Eve founds a certificate authority and signs herself a certificate with alice's name",
-		command: "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=Eve -keyout eve.key -out eve.crt -addext " +
-			cli.Quote("subjectAltName=URI:"+alice.id.String()) + "\n" + cli.Quote("grpcurl", "-insecure", "-cert", "eve.crt", "-key", "eve.key", t.target("ledger"), "list"),
+		command: "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=Eve -keyout $tmp/eve.key -out $tmp/eve.crt -addext " +
+			cli.Quote("subjectAltName=URI:"+alice.id.String()) + "\n" + "grpcurl -insecure -cert $tmp/eve.crt -key $tmp/eve.key " + cli.Quote(t.target("ledger"), "list"),
 		try:  t.knocks(&tls.Config{Certificates: []tls.Certificate{forged}}),
 		want: refusedAt("untrusted"),
 		why:  "A chain must end at a root in " + relative(t.file.Bundle) + "; what a certificate says of itself counts for nothing.",

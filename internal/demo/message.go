@@ -24,7 +24,7 @@ func (t *tour) stolenMessage(ctx context.Context) error {
 	}
 	if err := t.must(ctx, attempt{
 		what:    "alice moves 12.50 euro, and her program logs what it sends, metadata and all",
-		command: t.call("alice", transfer, anew(pay), "--sign") + " > message.json\n" + t.sendFunction() + "\nsend alice",
+		command: t.call("alice", transfer, anew(pay), "--sign") + " > $tmp/message.json\n" + t.sendFunction() + "\nsend alice",
 		try:     t.moves(1, forwards(alice.conns["ledger"], found)),
 		want:    ok,
 		why:     t.requires(transfer) + ", and a proof: a signature over the request, the method and the service, with a number and a time.",
@@ -41,7 +41,7 @@ func (t *tour) stolenMessage(ctx context.Context) error {
 // takes no gRPC client: one of those would encode the request anew.
 func (t *tour) sendFunction() string {
 	operators := cli.Quote(relative(filepath.Dir(t.file.Operators[0].Cert)))
-	return `field() { sed -n 's/.*"'$1'": *"\([^"]*\)".*/\1/p' message.json; }; body() { field request | base64 -d; }` + "\n" +
+	return `field() { sed -n 's/.*"'$1'": *"\([^"]*\)".*/\1/p' $tmp/message.json; }; body() { field request | base64 -d; }` + "\n" +
 		`send() { { printf %010x $(body | wc -c) | xxd -r -p; body; } | curl -s --http2 --cacert ` + cli.Quote(relative(t.file.Bundle)) +
 		` --cert ` + operators + `/$1.crt --key ` + operators + `/$1.key -H 'content-type: application/grpc' -H 'te: trailers'` +
 		` -H "rolecall-proof: $(field proof)" --data-binary @- -o /dev/null -D - https://` + t.target("ledger") + transfer + ` | grep -aE '^grpc-(status|message):'; }`
@@ -105,24 +105,24 @@ func (t *tour) eveSigns(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	bare, err := t.person(alice.name, alice.id, alice.source, nil)
+	unguarded, err := t.unguarded(alice, t.ledger)
 	if err != nil {
 		return err
 	}
-	defer bare.close() //nolint:errcheck // its call has been shown
+	defer unguarded.Close() //nolint:errcheck // its call has been shown
 	plain := t.payment("")
 	address, _ := t.file.Service("orders")
 	for _, a := range []attempt{
 		{
 			what:    "she finds one that alice signed for another service",
-			command: t.call("alice", transfer, &ledgerv1.TransferRequest{}, "--sign", "--server", address.Address+","+orders.String()) + " > message.json; send alice",
+			command: t.call("alice", transfer, &ledgerv1.TransferRequest{}, "--sign", "--server", address.Address+","+orders.String()) + " > $tmp/message.json; send alice",
 			try:     t.moves(0, forwards(alice.conns["ledger"], elsewhere)),
 			want:    proofInvalid,
 			why:     "A proof names the service, by its SPIFFE ID, and the method. At another one it says nothing.",
 		},
 		{
 			what:    "she signs one with alice's name and a key of her own",
-			command: cli.Quote(program(), "inspect", "message.json") + "   # the key is alice's, and hers would be another",
+			command: cli.Quote(program(), "inspect") + " $tmp/message.json   # the key is alice's, and hers would be another",
 			try:     t.moves(0, forwards(alice.conns["ledger"], forged)),
 			want:    signerUnknown,
 			why:     "alice has never shown that key to the key server, in a certificate of hers. Nobody can do it for her.",
@@ -130,7 +130,7 @@ func (t *tour) eveSigns(ctx context.Context) error {
 		{
 			what:    "she leaves the proof out",
 			command: t.command("alice", transfer, plain),
-			try:     t.moves(0, calls(bare.ledger.Transfer, plain)),
+			try:     t.moves(0, calls(ledgerv1.NewLedgerServiceClient(unguarded).Transfer, plain)),
 			want:    proofRequired,
 			why:     "So grpcurl alone cannot move money. This does: " + t.rolecall("call", "ledger/Transfer") + " -d ...",
 		},

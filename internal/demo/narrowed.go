@@ -18,7 +18,7 @@ func (t *tour) narrowed(ctx context.Context) error {
 	var reading *loggedIn
 	if err := t.must(ctx, attempt{
 		what:    "erin, who may buy and read, logs in to read",
-		command: "erin=$(" + t.rolecall("login", erin.Username, "--as", "bob", "--role", ordersReader, "--session", "erin.json") + ")",
+		command: "erin=$(" + t.rolecall("login", erin.Username, "--as", "bob", "--role", ordersReader) + " --session $tmp/erin.json)",
 		try:     t.loginAs(bob, erin, &reading, ordersReader),
 		want:    ok,
 		why:     "The token carries what was asked for, and never more than the user holds.",

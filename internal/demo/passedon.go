@@ -16,7 +16,7 @@ func (t *tour) passedOn(ctx context.Context) error {
 	var buying *loggedIn
 	if err := t.must(ctx, attempt{
 		what:    "erin logs in, to buy a globe that alice pays for",
-		command: t.rolecall("login", erin.Username, "--as", "bob", "--role", customerRole, "--session", "erin.json"),
+		command: t.rolecall("login", erin.Username, "--as", "bob", "--role", customerRole) + " --session $tmp/erin.json",
 		try:     t.loginAs(bob, erin, &buying, customerRole),
 		want:    ok,
 		why:     "Her program calls as bob, who may place orders and may not move money.",
@@ -34,8 +34,8 @@ func (t *tour) passedOn(ctx context.Context) error {
 	buy := &ordersv1.PlaceOrderRequest{Item: order.Item, Price: order.Price, PayingAccount: order.PayingAccount, ReceivingAccount: order.ReceivingAccount, Payment: signed}
 	if err := t.must(ctx, attempt{
 		what: "alice signs the payment; erin's program hands it to orders, and orders to the ledger",
-		command: t.call("alice", transfer, anew(pay), "--sign", "--via", "orders") + " > payment.json\n" +
-			t.call("bob", placeOrder, order, "--user", "--session", "erin.json", "--signed", "payment=@payment.json"),
+		command: t.call("alice", transfer, anew(pay), "--sign", "--via", "orders") + " > $tmp/payment.json\n" +
+			t.call("bob", placeOrder, order, "--user") + " --session $tmp/erin.json --signed payment=@$tmp/payment.json",
 		try:  t.moves(1, onBehalf(buying.access, paysWith(alice, bob, buy))),
 		want: ok,
 		why:  "The ledger got alice's key from the key server, wants its role of both, orders and alice, and the account to be hers.",

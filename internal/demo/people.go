@@ -9,7 +9,9 @@ import (
 	"strings"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/proto"
 
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
@@ -19,6 +21,7 @@ import (
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/interceptors/proof"
 	"example.com/rolecall/internal/certfile"
+	"example.com/rolecall/internal/mesh"
 )
 
 // The methods of the tour.
@@ -43,7 +46,7 @@ type person struct {
 	id      spiffeid.ID
 	source  interceptors.Source
 	guard   *interceptors.Guard
-	proofs  *proof.Feature // nil: signs nothing
+	proofs  *proof.Feature
 	conns   map[string]*grpc.ClientConn
 	closers []func() error
 	users   usersv1.UsersServiceClient
@@ -80,16 +83,13 @@ func (t *tour) invite() error {
 	return nil
 }
 
-// person makes a workload out of its certificate, which signs its requests if there are proofs. It must be closed.
+// person makes a workload out of its certificate. It must be closed.
 func (t *tour) person(name string, id spiffeid.ID, source interceptors.Source, proofs *proof.Feature) (*person, error) {
 	p := &person{name: name, id: id, source: source, proofs: proofs, conns: map[string]*grpc.ClientConn{}}
 	// A client's guard audits handshakes that fail; the tour shows them itself.
-	opts := []interceptors.Option{interceptors.Audit(slog.DiscardHandler), interceptors.Logger(slog.New(slog.DiscardHandler))}
-	if proofs != nil {
-		opts = append(opts, interceptors.With(proofs))
-	}
+	silent := []interceptors.Option{interceptors.Audit(slog.DiscardHandler), interceptors.Logger(slog.New(slog.DiscardHandler))}
 	var err error
-	if p.guard, err = interceptors.New(source, nil, opts...); err != nil {
+	if p.guard, err = interceptors.New(source, nil, append(silent, interceptors.With(proofs))...); err != nil {
 		return nil, err
 	}
 	for _, name := range services {
@@ -110,6 +110,15 @@ func (t *tour) client(p *person, name, address string, opts ...grpc.DialOption) 
 		return nil, err
 	}
 	return p.guard.NewClient(address, id, opts...)
+}
+
+// unguarded connects somebody to a service as grpcurl does: with no guard, which would sign, or say why it does not.
+func (t *tour) unguarded(p *person, service mesh.Service) (*grpc.ClientConn, error) {
+	id, err := t.serviceID(service.Name)
+	if err != nil {
+		return nil, err
+	}
+	return grpc.NewClient(service.Address, grpc.WithTransportCredentials(credentials.NewTLS(tlsconfig.MTLSClientConfig(p.source, p.source, tlsconfig.AuthorizeID(id)))))
 }
 
 func (t *tour) serviceID(name string) (spiffeid.ID, error) {

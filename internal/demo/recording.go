@@ -83,7 +83,7 @@ func (t *tour) eveRepeats(ctx context.Context, l *line) error {
 		_, port, _ := net.SplitHostPort(a.service.Address)
 		if _, err := t.play(ctx, attempt{
 			what:    a.what,
-			command: fmt.Sprintf("for i in $(seq %d); do nc -w 2 localhost %s < sent.bin | wc -c; done", repeats, port),
+			command: fmt.Sprintf("for i in $(seq %d); do nc -w 2 localhost %s < $tmp/sent.bin | wc -c; done", repeats, port),
 			try:     t.moves(0, t.plays(a.service, sent)),
 			want:    outcome{code: noConnection},
 			why:     a.why,

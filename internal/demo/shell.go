@@ -17,11 +17,12 @@ import (
 	"example.com/rolecall/internal/up"
 )
 
-// preamble defines what the commands of the tour use in a shell.
+// preamble defines what the commands of the tour use in a shell. What they write goes into a new folder, $tmp.
 func (t *tour) preamble() string {
 	operators := cli.Quote(relative(filepath.Dir(t.file.Operators[0].Cert)))
 	lines := []string{
 		fmt.Sprintf(`as() { who=$1; shift; grpcurl -cacert %s -cert %s/$who.crt -key %[2]s/$who.key "$@"; }`, cli.Quote(relative(t.file.Bundle)), operators),
+		`tmp=$(mktemp -d)`,
 		`account() { sed -n 's/.*"accountId": "\(.*\)".*/\1/p'; }`,
 	}
 	if _, err := exec.LookPath("grpcurl"); err != nil {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -57,6 +58,12 @@ func TestDemoShowsWhatItPromisesAndGivesTheBindingsBack(t *testing.T) {
 		}
 		if looksSecret.MatchString(out) {
 			t.Error("it shows a token")
+		}
+		if files := regexp.MustCompile(`[ @<>]\w+\.(json|bin|key|crt)\b[^ ]*`).FindAllString(out, -1); len(files) > 0 {
+			t.Errorf("its commands leave files in the current folder: %q", files)
+		}
+		if strings.Contains(out, "$ as carol ") {
+			t.Error("grpcurl asks a server what it serves, which carol may not")
 		}
 		unchanged(t)
 	})
