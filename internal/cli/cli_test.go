@@ -176,3 +176,21 @@ func TestAShellReadsQuotedWordsBack(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func TestPathsAreWrittenAsAShellHereTakesThem(t *testing.T) {
+	t.Parallel()
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	outside := filepath.Join(filepath.Dir(here), "elsewhere", "rolecall")
+	for path, want := range map[string][2]string{ // as a path, and as a program
+		filepath.Join(here, "bin", "rolecall"): {filepath.Join("bin", "rolecall"), filepath.Join("bin", "rolecall")},
+		filepath.Join(here, "rolecall"):        {"rolecall", "./rolecall"},
+		outside:                                {outside, outside},
+	} {
+		if got := [2]string{cli.Relative(path), cli.Program(path)}; got != want {
+			t.Errorf("%s: got %q, want %q", path, got, want)
+		}
+	}
+}

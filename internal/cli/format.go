@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -39,4 +41,26 @@ func Quote(words ...string) string {
 		quoted[i] = w
 	}
 	return strings.Join(quoted, " ")
+}
+
+// Relative returns a path as seen from the working directory, or as it is if that would lead upwards.
+func Relative(path string) string {
+	wd, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	rel, err := filepath.Rel(wd, path)
+	if err != nil || strings.HasPrefix(rel, "..") {
+		return path
+	}
+	return rel
+}
+
+// Program returns a program as a shell in the working directory finds it, which looks for a bare word on its PATH only.
+func Program(path string) string {
+	program := Relative(path)
+	if !strings.ContainsRune(program, filepath.Separator) {
+		return "./" + program
+	}
+	return program
 }

@@ -28,7 +28,7 @@ func (t *tour) eveForges(ctx context.Context) error {
 			cli.Quote("subjectAltName=URI:"+alice.id.String()) + "\n" + "grpcurl -insecure -cert $tmp/eve.crt -key $tmp/eve.key " + cli.Quote(t.target("ledger"), "list"),
 		try:  t.knocks(&tls.Config{Certificates: []tls.Certificate{forged}}),
 		want: refusedAt("untrusted"),
-		why:  "A chain must end at a root in " + relative(t.file.Bundle) + "; what a certificate says of itself counts for nothing.",
+		why:  "A chain must end at a root in " + cli.Relative(t.file.Bundle) + "; what a certificate says of itself counts for nothing.",
 	})
 	return err
 }
@@ -64,7 +64,7 @@ func (t *tour) eveWithout(ctx context.Context) error {
 		{
 			what: "even alice herself is refused if she offers no more than TLS 1.2",
 			command: cli.Quote("openssl", "s_client", "-connect", t.target("ledger"), "-tls1_2", "-alpn", "h2",
-				"-cert", relative(operator.Cert), "-key", relative(operator.Key)),
+				"-cert", cli.Relative(operator.Cert), "-key", cli.Relative(operator.Key)),
 			try:  t.knocks(&tls.Config{Certificates: []tls.Certificate{own}, MaxVersion: tls.VersionTLS12}),
 			want: refusedAt("tls_version"),
 			why:  "In TLS 1.2 the certificates go over the wire in the clear; TLS 1.3 or nothing.",

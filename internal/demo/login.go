@@ -8,6 +8,7 @@ import (
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	ordersv1 "example.com/rolecall/gen/orders/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
+	"example.com/rolecall/internal/cli"
 	"example.com/rolecall/internal/mesh"
 )
 
@@ -35,7 +36,7 @@ func (t *tour) logsIn(ctx context.Context) error {
 	}
 	if err := t.must(ctx, attempt{
 		what:    "dave logs in, at a program that calls as bob",
-		command: "token=$(" + t.rolecall("login", dave.Username, "--as", "bob") + ")   # his password is in " + relative(t.dir.File()),
+		command: "token=$(" + t.rolecall("login", dave.Username, "--as", "bob") + ")   # his password is in " + cli.Relative(t.dir.File()),
 		try:     t.loginAs(bob, dave, &t.dave),
 		want:    ok,
 		why:     t.requires(login) + "; " + t.holds(bob, "tokens") + ". Every service verifies the access token by itself, for ten minutes at most.",

@@ -40,9 +40,9 @@ func (t *tour) stolenMessage(ctx context.Context) error {
 // sendFunction defines a function of the shell that sends a signed message as it is, with the certificate of an operator. It
 // takes no gRPC client: one of those would encode the request anew.
 func (t *tour) sendFunction() string {
-	operators := cli.Quote(relative(filepath.Dir(t.file.Operators[0].Cert)))
+	operators := cli.Quote(cli.Relative(filepath.Dir(t.file.Operators[0].Cert)))
 	return `field() { sed -n 's/.*"'$1'": *"\([^"]*\)".*/\1/p' $tmp/message.json; }; body() { field request | base64 -d; }` + "\n" +
-		`send() { { printf %010x $(body | wc -c) | xxd -r -p; body; } | curl -s --http2 --cacert ` + cli.Quote(relative(t.file.Bundle)) +
+		`send() { { printf %010x $(body | wc -c) | xxd -r -p; body; } | curl -s --http2 --cacert ` + cli.Quote(cli.Relative(t.file.Bundle)) +
 		` --cert ` + operators + `/$1.crt --key ` + operators + `/$1.key -H 'content-type: application/grpc' -H 'te: trailers'` +
 		` -H "rolecall-proof: $(field proof)" --data-binary @- -o /dev/null -D - https://` + t.target("ledger") + transfer + ` | grep -aE '^grpc-(status|message):'; }`
 }

@@ -94,7 +94,7 @@ func (t *tour) loggedOut(ctx context.Context) error {
 
 // copyCommand puts the refresh token of the session that is there into a variable of the shell.
 func (t *tour) copyCommand() string {
-	return `refresh=$(sed -n 's/.*"refresh_token": "\(.*\)".*/\1/p' ` + cli.Quote(relative(t.dir.Session())) + ")"
+	return `refresh=$(sed -n 's/.*"refresh_token": "\(.*\)".*/\1/p' ` + cli.Quote(cli.Relative(t.dir.Session())) + ")"
 }
 
 // refreshCommand shows a refresh without the token itself.

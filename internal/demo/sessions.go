@@ -16,6 +16,7 @@ import (
 	tokensv1 "example.com/rolecall/gen/tokens/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/internal/cli"
 	"example.com/rolecall/internal/mesh"
 )
 
@@ -93,7 +94,7 @@ func (t *tour) loginAs(through *person, user mesh.User, into **loggedIn, roles .
 func (t *tour) toldOfPassword(user mesh.User, got outcome) outcome {
 	if got.reason == loginRefused.reason && user.Password == t.users[user.Username].Password {
 		got.noted = fmt.Sprintf(`%s has another password than %s says. Set that one again: echo '{"username":"%[1]s","password":"..."}' | %[3]s`,
-			user.Username, relative(t.dir.File()), t.rolecall("call", "users/SetPassword", "-d", "@-"))
+			user.Username, cli.Relative(t.dir.File()), t.rolecall("call", "users/SetPassword", "-d", "@-"))
 	}
 	return got
 }

@@ -19,9 +19,9 @@ import (
 
 // preamble defines what the commands of the tour use in a shell. What they write goes into a new folder, $tmp.
 func (t *tour) preamble() string {
-	operators := cli.Quote(relative(filepath.Dir(t.file.Operators[0].Cert)))
+	operators := cli.Quote(cli.Relative(filepath.Dir(t.file.Operators[0].Cert)))
 	lines := []string{
-		fmt.Sprintf(`as() { who=$1; shift; grpcurl -cacert %s -cert %s/$who.crt -key %[2]s/$who.key "$@"; }`, cli.Quote(relative(t.file.Bundle)), operators),
+		fmt.Sprintf(`as() { who=$1; shift; grpcurl -cacert %s -cert %s/$who.crt -key %[2]s/$who.key "$@"; }`, cli.Quote(cli.Relative(t.file.Bundle)), operators),
 		`tmp=$(mktemp -d)`,
 		`account() { sed -n 's/.*"accountId": "\(.*\)".*/\1/p'; }`,
 	}
@@ -97,7 +97,7 @@ func (t *tour) target(name string) string {
 
 // rolecall returns a command of rolecall on the mesh of the tour.
 func (t *tour) rolecall(args ...string) string {
-	if dir := relative(t.dir.Path()); dir != up.DefaultDir {
+	if dir := cli.Relative(t.dir.Path()); dir != up.DefaultDir {
 		args = append(args, "--dir", dir)
 	}
 	return cli.Quote(append([]string{program()}, args...)...)
@@ -112,7 +112,7 @@ func program() string {
 	if found, err := exec.LookPath("rolecall"); err == nil && found == path {
 		return "rolecall"
 	}
-	return relative(path)
+	return cli.Program(path)
 }
 
 // compact writes a message as JSON on one line. protojson varies its spaces on purpose.
@@ -132,17 +132,4 @@ func compact(message proto.Message) string {
 		return err.Error()
 	}
 	return strings.TrimSpace(text.String())
-}
-
-// relative returns a path as seen from the working directory, or as it is if that would lead upwards.
-func relative(path string) string {
-	wd, err := os.Getwd()
-	if err != nil {
-		return path
-	}
-	rel, err := filepath.Rel(wd, path)
-	if err != nil || strings.HasPrefix(rel, "..") {
-		return path
-	}
-	return rel
 }

@@ -16,7 +16,7 @@ const pace = 1100 * time.Millisecond
 func (t *tour) welcome() {
 	t.out.Printf("%s\n\n", t.out.Bold("What is the worst that Eve can do?"))
 	t.say("", nil, fmt.Sprintf("A tour of the mesh in %s, of trust domain %s. It makes real calls to its services. To try them yourself, paste this into a shell first:",
-		relative(t.dir.Path()), t.file.TrustDomain))
+		cli.Relative(t.dir.Path()), t.file.TrustDomain))
 	t.out.Println()
 	t.prompt("  ", t.preamble())
 	t.out.Println()

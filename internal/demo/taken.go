@@ -136,7 +136,7 @@ func (t *tour) welcomeBack(ctx context.Context, p *person) error {
 // edits shows what the tour does to roles.yaml as somebody would do it.
 func (t *tour) edits(what, how string) {
 	t.say("  ", nil, what)
-	t.prompt("    $ ", "$EDITOR "+cli.Quote(relative(t.file.Roles))+"   # "+how)
+	t.prompt("    $ ", "$EDITOR "+cli.Quote(cli.Relative(t.file.Roles))+"   # "+how)
 	t.out.Println()
 }
 

@@ -19,7 +19,7 @@ func pid() int { return os.Getpid() }
 // `up` was started in.
 func (r *run) table() {
 	out := r.config.Out
-	out.Printf("\n%s is up after %.1f s, in %s\n\n", out.Bold(r.plan.td.Name()), time.Since(r.began).Seconds(), r.relative(r.dir.Path()))
+	out.Printf("\n%s is up after %.1f s, in %s\n\n", out.Bold(r.plan.td.Name()), time.Since(r.began).Seconds(), cli.Relative(r.dir.Path()))
 	services := cli.Table{Header: []string{"SERVICE", "ADDRESS", "ADMIN", "PID", "SPIFFE ID"}}
 	for _, name := range r.names() {
 		at, admin := "", ""
@@ -36,7 +36,7 @@ func (r *run) table() {
 		if roles == "" {
 			roles = out.Dim("none")
 		}
-		people.Add(o.Name, r.relative(o.Cert), roles)
+		people.Add(o.Name, cli.Relative(o.Cert), roles)
 	}
 	people.Write(out)
 	r.tableUsers()
@@ -53,8 +53,8 @@ func (r *run) table() {
 	r.try("a tour of what is allowed, what is refused, and why", r.rolecall("demo"))
 	r.try("how everything stands", r.rolecall("status"))
 	r.try("any program of yours, inside the mesh", r.rolecall("run", "--id", catalog.ID(r.plan.td, "billing").String(), "--", "CMD"))
-	out.Printf("\nWho may do what stands in %s; edit it and the services follow within a second.\n", r.relative(r.dir.Roles()))
-	out.Printf("Logs: %s\n", r.relative(r.dir.Log("SERVICE")))
+	out.Printf("\nWho may do what stands in %s; edit it and the services follow within a second.\n", cli.Relative(r.dir.Roles()))
+	out.Printf("Logs: %s\n", cli.Relative(r.dir.Log("SERVICE")))
 	r.tellRoot()
 	for _, notice := range r.notices {
 		out.Printf("%s %s\n", out.Yellow("!"), notice)
@@ -86,7 +86,7 @@ func (r *run) tellRoot() {
 	}
 	out.Printf("%s the root's key lies in %s, and its passphrase beside it. In production the root stays\n"+
 		"on a machine without a network, each service runs on its own machine, and the agent attests by %s.\n",
-		out.Yellow("Development only:"), r.relative(r.dir.Root()), filepath.Base(r.dir.Entries()))
+		out.Yellow("Development only:"), cli.Relative(r.dir.Root()), filepath.Base(r.dir.Entries()))
 }
 
 func (r *run) try(what, command string) {
@@ -98,7 +98,7 @@ func (r *run) try(what, command string) {
 func (r *run) grpcurl(operator, service string, args ...string) string {
 	cert, key := r.dir.OperatorCert(operator)
 	_, port, _ := net.SplitHostPort(address(r.plan.ports[service].service))
-	words := []string{"grpcurl", "-cacert", r.relative(r.dir.Bundle()), "-cert", r.relative(cert), "-key", r.relative(key)}
+	words := []string{"grpcurl", "-cacert", cli.Relative(r.dir.Bundle()), "-cert", cli.Relative(cert), "-key", cli.Relative(key)}
 	words = append(words, args[:len(args)-1]...)
 	return cli.Quote(append(words, net.JoinHostPort("localhost", port), args[len(args)-1])...)
 }
@@ -110,12 +110,8 @@ func (r *run) onBehalf(grpcurl string) string {
 
 // rolecall returns a command line of this binary, which may not be on the PATH.
 func (r *run) rolecall(args ...string) string {
-	binary := r.relative(r.config.Executable)
-	if !strings.ContainsRune(binary, filepath.Separator) {
-		binary = "./" + binary // a shell looks for a bare word on its PATH only
-	}
-	words := []string{binary, args[0]}
-	if folder := r.relative(r.dir.Path()); folder != DefaultDir {
+	words := []string{cli.Program(r.config.Executable), args[0]}
+	if folder := cli.Relative(r.dir.Path()); folder != DefaultDir {
 		words = append(words, "--dir", folder)
 	}
 	return cli.Quote(append(words, args[1:]...)...)
@@ -123,16 +119,3 @@ func (r *run) rolecall(args ...string) string {
 
 // DefaultDir is the folder of the mesh if --dir names no other.
 const DefaultDir = ".rolecall"
-
-// relative returns a path as seen from the working directory, or as it is if that would lead upwards.
-func (r *run) relative(path string) string {
-	wd, err := os.Getwd()
-	if err != nil {
-		return path
-	}
-	rel, err := filepath.Rel(wd, path)
-	if err != nil || strings.HasPrefix(rel, "..") {
-		return path
-	}
-	return rel
-}

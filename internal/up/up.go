@@ -145,7 +145,7 @@ func (r *run) prepare() error {
 		return err
 	}
 	if lines := missingBindings(r.policy, td); lines != "" {
-		r.notice("Nobody can log in: %s is from before there were users. Add below bindings:\n\n%s", r.relative(r.dir.Roles()), lines)
+		r.notice("Nobody can log in: %s is from before there were users. Add below bindings:\n\n%s", cli.Relative(r.dir.Roles()), lines)
 	}
 	if err := r.database(); err != nil {
 		return err
