@@ -93,7 +93,7 @@ var ReadMark = readMark
 
 func MarkText(through int64) string { return fmt.Sprintf("%s %d\n", markHead, through) }
 
-// MaxWaiting is how many calls of one peer wait for keys of one signer.
+// MaxWaiting is how many calls of one peer wait for one question about one signer.
 const MaxWaiting = maxWaiting
 
 // Waiting returns how many calls wait for answers of the key server.

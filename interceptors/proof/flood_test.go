@@ -100,7 +100,8 @@ func TestForgedProofsThroughARelayShutNobodyElseOut(t *testing.T) {
 	}
 }
 
-// TestACallThatEndsGivesItsPlaceBack has as many calls wait as may, and leave again.
+// TestACallThatEndsGivesItsPlaceBack has as many calls wait as may, for the question that is held and for the one after it, and leave
+// again.
 func TestACallThatEndsGivesItsPlaceBack(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t)
@@ -112,7 +113,7 @@ func TestACallThatEndsGivesItsPlaceBack(t *testing.T) {
 		leaving, leave := context.WithCancel(timeout(t))
 		var waiting sync.WaitGroup
 		var full atomic.Bool
-		for range proof.MaxWaiting + 20 {
+		for range 2*proof.MaxWaiting + 20 {
 			waiting.Go(func() {
 				text := a.prove(pay, dave, inventedKid(), claim("iss", m.ca.ID(payer).String()))
 				if _, err := send(leaving, a.conn, pay, dave, "rolecall-proof", text); infoOf(err).GetReason() == "VERIFIER_UNAVAILABLE" {

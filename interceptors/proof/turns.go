@@ -28,7 +28,7 @@ var (
 )
 
 const (
-	maxWaiting     = 128 // calls of one peer that wait for one signer
+	maxWaiting     = 128 // calls of one peer that wait for one question about one signer
 	maxPeerWaiting = 512 // calls of one peer that wait for signers of one kind
 )
 
