@@ -82,8 +82,8 @@ func TestWhatIsComparedDoesTheSameOnBothSides(t *testing.T) {
 			for what, run := range map[string]func(*grpc.ClientConn, time.Time) (int, error){
 				"calls": calling{callers: 2, deadline: true, payload: 64 << 10}.call, "streams": openStreams, "messages": receiveMessages,
 			} {
-				if _, err := run(conn, once); err != nil {
-					t.Errorf("%s: %v", what, err)
+				if n, err := run(conn, once); err != nil || n == 0 {
+					t.Errorf("%s: %d, %v", what, n, err)
 				}
 			}
 			clients, err := startClients(w, p.address, 3)

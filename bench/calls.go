@@ -124,11 +124,11 @@ func (how calling) call(conn *grpc.ClientConn, until time.Time) (int, error) {
 	return repeat(how.callers, one, until)
 }
 
-// repeat does one thing from so many callers at a time until the time is up.
+// repeat does one thing from so many callers at a time until the time is up, and once where it already is.
 func repeat(callers int, one func() error, until time.Time) (int, error) {
 	if callers == 1 {
 		n := 0
-		for ; time.Now().Before(until); n++ {
+		for ; n == 0 || time.Now().Before(until); n++ {
 			if err := one(); err != nil {
 				return n, err
 			}
@@ -141,7 +141,7 @@ func repeat(callers int, one func() error, until time.Time) (int, error) {
 	for i := range callers {
 		wg.Go(func() {
 			n := int64(0)
-			for ; time.Now().Before(until) && errs[i] == nil; n++ {
+			for ; n == 0 || time.Now().Before(until) && errs[i] == nil; n++ {
 				errs[i] = one()
 			}
 			total.Add(n)

@@ -37,7 +37,7 @@ func measureHandshakes(length time.Duration) (_ []row, err error) {
 // connect makes and closes connections, one after the other.
 func (p *place) connect(until time.Time) (int, error) {
 	n := 0
-	for ; time.Now().Before(until); n++ {
+	for ; n == 0 || time.Now().Before(until); n++ {
 		if err := p.connectOnce(); err != nil {
 			return n, err
 		}

@@ -53,7 +53,7 @@ func (*ledger) WatchEntries(req *ledgerv1.WatchEntriesRequest, stream grpc.Serve
 
 func openStreams(conn *grpc.ClientConn, until time.Time) (int, error) {
 	n := 0
-	for ; time.Now().Before(until); n++ {
+	for ; n == 0 || time.Now().Before(until); n++ {
 		if err := openStream(conn); err != nil {
 			return n, err
 		}
@@ -85,7 +85,7 @@ func receiveMessages(conn *grpc.ClientConn, until time.Time) (int, error) {
 		return 0, err
 	}
 	n := 0
-	for ; n%100 != 0 || time.Now().Before(until); n++ {
+	for ; n == 0 || n%100 != 0 || time.Now().Before(until); n++ {
 		if _, err := stream.Recv(); err != nil {
 			return n, err
 		}

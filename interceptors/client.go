@@ -199,14 +199,27 @@ func (cl *client) closeOld() bool {
 	return !newest.until.IsZero() && cl.closeShown(func(s shown) bool { return s != newest })
 }
 
-// closeShown closes the client's connections on which a certificate was shown that is bad, and tells whether there was one.
-func (cl *client) closeShown(bad func(shown) bool) (closed bool) {
+// noticeTimeout is how long closeShown waits for gRPC, which needs no more than a look at the connection.
+const noticeTimeout = 5 * time.Second
+
+// closeShown closes the client's connections on which a certificate was shown that is bad, and tells whether there was one. It
+// waits until gRPC has noticed: a call that is made again would else be sent on one of them.
+func (cl *client) closeShown(bad func(shown) bool) bool {
 	_, clients := cl.guard.open()
+	var cut []<-chan struct{}
 	for _, c := range clients {
 		if c.client == cl && bad(c.shown) {
-			_ = c.Close()
-			closed = true
+			cut = append(cut, c.Cut())
 		}
 	}
-	return closed
+	late := time.NewTimer(noticeTimeout)
+	defer late.Stop()
+	for _, gone := range cut {
+		select {
+		case <-gone:
+		case <-late.C:
+			return true
+		}
+	}
+	return len(cut) > 0
 }

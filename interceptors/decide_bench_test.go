@@ -108,7 +108,7 @@ func decisionAmong(tb testing.TB, n int, opts ...interceptors.Option) intercepto
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = conn.Close() })
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the server reads its bindings meanwhile
 	defer cancel()
 	if _, err := ledgerv1.NewLedgerServiceClient(conn).GetBalance(ctx, &ledgerv1.GetBalanceRequest{}); err != nil {
 		tb.Fatalf("the call to decide on: %v", err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
@@ -202,13 +203,28 @@ func TestFeaturesComeInnermostAndTheOneThatSignsLast(t *testing.T) {
 	}
 }
 
+// lateReader is a connection whose end gRPC sees late.
+type lateReader struct{ net.Conn }
+
+func (c lateReader) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		time.Sleep(200 * time.Millisecond)
+	}
+	return n, err
+}
+
+// TestCloseOldEndsConnectionsThatShowAFormerCertificate makes the next call at once: it must not go out on what was closed.
 func TestCloseOldEndsConnectionsThatShowAFormerCertificate(t *testing.T) {
 	t.Parallel()
 	m, _ := newTill(t)
 	source := m.ca.Source(clerk)
 	c := &calling{}
 	guard := m.guardWith(source, nil, interceptors.With(c), interceptors.With(&fakeProofs{}))
-	conn, err := guard.NewClient(m.addr, m.ca.ID(server))
+	conn, err := guard.NewClient(m.addr, m.ca.ID(server), grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		return lateReader{raw}, err
+	}))
 	must(t, err)
 	defer conn.Close()
 	if c.client.CloseOld() {

@@ -138,13 +138,17 @@ func (m *mesh) dialAs(source interceptors.Source) *grpc.ClientConn {
 	return conn
 }
 
+// patience is how long anything may take that a test waits for: longer than certificates of short, and than bindings whose
+// event was lost.
+const patience = 30 * time.Second
+
 func timeout(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// eventually waits up to ten seconds and says how long it took.
+// eventually waits for a condition and says how long it took.
 func eventually(t *testing.T, what string, condition func() bool, explain ...func() any) {
 	t.Helper()
 	start := time.Now()
@@ -153,11 +157,11 @@ func eventually(t *testing.T, what string, condition func() bool, explain ...fun
 			t.Logf("%s after %s", what, time.Since(start).Round(time.Millisecond))
 			return
 		}
-		if time.Since(start) > 10*time.Second {
+		if time.Since(start) > patience {
 			for _, e := range explain {
 				t.Log(e())
 			}
-			t.Fatalf("no %s within 10 s", what)
+			t.Fatalf("no %s within %s", what, patience)
 		}
 	}
 }

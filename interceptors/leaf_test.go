@@ -50,8 +50,8 @@ func rawURIs(ids ...string) func(*x509.Certificate) {
 	}
 }
 
-// short makes a certificate that soon expires.
-func short(c *x509.Certificate) { c.NotAfter = time.Now().Add(7 * time.Second).Truncate(time.Second) }
+// short makes a certificate that soon expires, but not before a slow machine has connected with it.
+func short(c *x509.Certificate) { c.NotAfter = time.Now().Add(15 * time.Second).Truncate(time.Second) }
 
 // certOver returns the reader's certificate over a key of the test's choice. It is signed by an intermediate, since the
 // CA signs over keys of its own only.

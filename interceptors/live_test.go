@@ -141,8 +141,8 @@ func blockedReceiver(t *testing.T, m *mesh, conn *grpc.ClientConn, change func()
 	select {
 	case why := <-freed:
 		t.Logf("the handler was freed with %v", why)
-	case <-time.After(10 * time.Second):
-		t.Error("the handler was still blocked after 10 s")
+	case <-time.After(patience):
+		t.Errorf("the handler was still blocked after %s", patience)
 	}
 	return err
 }

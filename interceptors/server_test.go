@@ -2,6 +2,7 @@ package interceptors_test
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"net"
 	"strings"
@@ -71,6 +72,7 @@ func TestOptionsOfTheCallerCannotRemoveOrPrecedeTheGuard(t *testing.T) {
 func TestServeRefuses(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t)
+	brief := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(7 * time.Second) }
 	for _, c := range []struct {
 		name  string
 		guard *interceptors.Guard
@@ -84,7 +86,7 @@ func TestServeRefuses(t *testing.T) {
 		{"a guard without bindings", m.newGuard(m.source, nil), nil, nil, "BindingsFile"},
 		{"a rule for a method that is not registered", m.newGuard(m.source, interceptors.BindingsYAML([]byte(roles)),
 			interceptors.Allow("/no.Such/Method", interceptors.Rule{AnyWorkload: true})), nil, nil, "/no.Such/Method"},
-		{"a certificate that lives too short", m.newGuard(m.ca.Source(server, short, notBackdated), interceptors.BindingsYAML([]byte(roles))), nil, nil, "at least 15 s"},
+		{"a certificate that lives too short", m.newGuard(m.ca.Source(server, brief, notBackdated), interceptors.BindingsYAML([]byte(roles))), nil, nil, "at least 15 s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			srv := c.guard.NewServer(c.opts...)

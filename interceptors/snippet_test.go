@@ -82,6 +82,7 @@ func serveProto(t *testing.T, file string) {
 	ca := rolecalltest.NewCA(t, "mesh.local")
 	guard, err := interceptors.New(ca.Source("/service/shop"), interceptors.BindingsYAML([]byte("trustDomain: mesh.local\n")))
 	must(t, err)
+	t.Cleanup(func() { _ = guard.Close() })
 	srv := guard.NewServer()
 	srv.RegisterService(&grpc.ServiceDesc{ServiceName: "shop.v1.ShopService", Methods: []grpc.MethodDesc{{
 		MethodName: "Buy",
@@ -94,6 +95,9 @@ func serveProto(t *testing.T, file string) {
 		conn, err := guard.NewClient(lis.Addr().String(), ca.ID("/service/shop"))
 		if err == nil && refusedWith(conn.Invoke(context.Background(), "/shop.v1.ShopService/Buy", &rolecallv1.Role{}, &rolecallv1.Role{}, grpc.WaitForReady(true))) == codes.PermissionDenied {
 			_, _ = os.Stdout.WriteString("SERVING\n")
+		}
+		if err == nil {
+			_ = conn.Close()
 		}
 		srv.Stop()
 	}()

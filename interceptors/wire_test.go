@@ -23,9 +23,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// wireTimeout is the deadline of a connection that a test drives itself: ten seconds to wait, and five until the guard
+// wireTimeout is the deadline of a connection that a test drives itself: besides the patience, five seconds until the guard
 // gives up a client that does not read.
-const wireTimeout = 15 * time.Second
+const wireTimeout = patience + 5*time.Second
 
 func (m *mesh) cert(leaf *x509.Certificate, key crypto.Signer, rest ...*x509.Certificate) *tls.Certificate {
 	cert := &tls.Certificate{PrivateKey: key, Certificate: [][]byte{leaf.Raw}}

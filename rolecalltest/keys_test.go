@@ -84,7 +84,7 @@ bindings:
 		t.Cleanup(func() { _ = conn.Close() })
 		return conn
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 
 	shop, _ := guarded("/service/shop")

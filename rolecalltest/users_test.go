@@ -54,7 +54,7 @@ func TestAServiceIsTestedWithUsersThatATestNames(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	client := usersv1.NewUsersServiceClient(conn)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 
 	ask := func(token string) (*usersv1.GetSelfResponse, string) {
@@ -76,7 +76,7 @@ func TestAServiceIsTestedWithUsersThatATestNames(t *testing.T) {
 				t.Logf("%s after %s", want, time.Since(start).Round(time.Millisecond))
 				return answer
 			}
-			if time.Since(start) > 9*time.Second {
+			if time.Since(start) > time.Minute {
 				t.Fatalf("got %s, want %s", got, want)
 			}
 		}

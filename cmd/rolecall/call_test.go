@@ -173,7 +173,7 @@ func TestACallThatNobodyAnswersSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	var out, said bytes.Buffer
 	a := &app{out: cli.Plain(&out), questions: &said}
-	args := append([]string{"call", "ledger/OpenAccount", "--timeout", "5s", "--server", "passthrough:///127.0.0.1:1,spiffe://mesh.local/service/ledger"}, operatorFiles(t, "eve")...)
+	args := append([]string{"call", "ledger/OpenAccount", "--timeout", "1m", "--server", "passthrough:///127.0.0.1:1,spiffe://mesh.local/service/ledger"}, operatorFiles(t, "eve")...)
 	err := a.run(t.Context(), args)
 	for _, want := range []string{"UNAVAILABLE: ", "rolecall status", "spiffe://mesh.local/operator/eve, at spiffe://mesh.local/service/ledger"} {
 		if !strings.Contains(said.String(), want) {

@@ -17,12 +17,16 @@ import (
 // books is a ledger that pays to every account but "closed", and that may be down.
 type books struct {
 	ledgerv1.UnimplementedLedgerServiceServer
-	once *exactlyonce.Requests
-	down atomic.Bool
-	paid atomic.Int64
+	once    *exactlyonce.Requests
+	down    atomic.Bool
+	returns atomic.Bool // with the next transfer, and not between a transfer and its cancellation
+	paid    atomic.Int64
 }
 
 func (b *books) Transfer(ctx context.Context, req *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) {
+	if b.returns.Load() {
+		b.down.Store(false)
+	}
 	if b.down.Load() {
 		return nil, status.Error(codes.Unavailable, "the ledger is down")
 	}

@@ -151,12 +151,14 @@ func TestASagaWhoseTransactionGivesWayAgainAndAgainIsAborted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			k := newKit(t, storetest.SQLite(t))
-			r := k.start(t, nil, never(t))
-			idle(t, r)
-			if got := do(t.Context(), r, call(newID()), run); got != (result{Code: codes.Aborted}) {
-				t.Errorf("got %+v, want Aborted", got)
-			}
+			synctest.Test(t, func(t *testing.T) { // its twenty attempts are to fit into the time that an end may take
+				k := newKit(t, storetest.SQLite(t))
+				r := k.start(t, nil, never(t))
+				idle(t, r)
+				if got := do(t.Context(), r, call(newID()), run); got != (result{Code: codes.Aborted}) {
+					t.Errorf("got %+v, want Aborted", got)
+				}
+			})
 		})
 	}
 }

@@ -20,7 +20,7 @@ import (
 
 // retried sends a request until it has an answer, as clients do.
 func retried(t *testing.T, r *exactlyonce.Requests, c func() *feature.OnceCall, run func(context.Context) (proto.Message, error)) result {
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 		got := do(t.Context(), r, c(), run)
 		if got.Verdict != feature.InProgress || time.Now().After(end) {
 			return got

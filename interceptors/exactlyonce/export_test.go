@@ -3,6 +3,7 @@ package exactlyonce
 import (
 	"context"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -29,6 +30,9 @@ func (r *Requests) Serve(methods []feature.Method) error { return enforcer{r}.Se
 
 // Close is what the guard calls at the end.
 func (r *Requests) Close() error { return enforcer{r}.Close() }
+
+// LookEvery sets how often it looks for sagas that nobody runs. It is called before the server starts.
+func (r *Requests) LookEvery(d time.Duration) { r.every = d }
 
 // Prune deletes once what has expired.
 func (r *Requests) Prune(ctx context.Context) { r.pruneAll(ctx) }

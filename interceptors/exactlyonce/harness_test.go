@@ -19,7 +19,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
-	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -30,6 +29,7 @@ import (
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
 	"example.com/rolecall/interceptors/exactlyonce"
 	"example.com/rolecall/interceptors/internal/feature"
+	"example.com/rolecall/internal/leaktest"
 	"example.com/rolecall/internal/store/storetest"
 )
 
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 		child(url)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 const (
@@ -170,9 +170,11 @@ func (k *kit) clock() time.Time { return time.Now().Add(time.Duration(k.now.Load
 
 func (k *kit) pass(d time.Duration) { k.now.Add(int64(d)) }
 
-// pruneAfter lets time pass, and deletes what has expired by then: by a time that an earlier call has written down.
+// pruneAfter lets time pass, and deletes what has expired by then: by a time that an earlier call has written down. The replica does
+// nothing in the background any more: it could write down a time from before.
 func (k *kit) pruneAfter(t testing.TB, r *exactlyonce.Requests, d time.Duration) {
 	t.Helper()
+	idle(t, r)
 	k.pass(d)
 	r.Prune(t.Context())
 	k.pass(2 * time.Minute)
@@ -280,9 +282,9 @@ func ok(t testing.TB, got result) result {
 // eventually waits until the condition holds.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("after 10 s: not %s", what)
+			t.Fatalf("after 30 s: not %s", what)
 		}
 	}
 }

@@ -27,6 +27,7 @@ type Requests struct {
 	log    *slog.Logger
 	rows   *rows
 	counts counts
+	every  time.Duration // between two looks for sagas that nobody runs
 
 	mu     sync.Mutex
 	begun  bool // Start was called
@@ -43,6 +44,7 @@ func New(config Config) *Requests {
 	return &Requests{
 		config: config, wrong: err, now: time.Now, log: slog.New(slog.DiscardHandler),
 		rows: newRows(config.MaxRows), sagas: make(map[string]*resumption), stop: func() {},
+		every: min(max(config.Lease/10, 10*time.Millisecond), time.Second),
 	}
 }
 

@@ -61,7 +61,7 @@ func OnResume[Req, Resp proto.Message](r *Requests, method string, f func(ctx co
 // takeOver looks for sagas that nobody runs, until ctx ends, and runs them. Where there may be more than it had places for, it
 // looks again as soon as a place is free.
 func (r *Requests) takeOver(ctx context.Context) {
-	tick := time.NewTicker(min(max(r.config.Lease/10, 10*time.Millisecond), time.Second))
+	tick := time.NewTicker(r.every)
 	defer tick.Stop()
 	freed := make(chan struct{}, 1)
 	for {

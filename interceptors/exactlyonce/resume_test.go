@@ -48,7 +48,7 @@ func TestSagasThatHangLeaveTheirPlacesToOthers(t *testing.T) {
 		notes = append(notes, strconv.Itoa(n))
 	}
 	crashed(t, k, notes...)
-	k.exec(t, "UPDATE rolecall_requests SET lease_us = created_us / 1000000") // in this order
+	k.exec(t, "UPDATE rolecall_requests SET lease_us = created_us - 3600000000") // in this order
 	var good atomic.Bool
 	k.start(t, nil, resume(func(ctx context.Context, r *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) {
 		if r.GetNote() != "8" {
@@ -64,7 +64,7 @@ func TestManySagasWaitForPlacesAndNotForTheNextLook(t *testing.T) {
 	t.Parallel()
 	k := newKit(t, storetest.SQLite(t))
 	k.createEffects(t)
-	crashed(t, k, make([]string, 100)...) // at one look a second, eight each, 13 s
+	crashed(t, k, make([]string, 100)...)
 	k.exec(t, "UPDATE rolecall_requests SET lease_us = 1")
 	began := time.Now()
 	var good atomic.Int64
@@ -74,7 +74,7 @@ func TestManySagasWaitForPlacesAndNotForTheNextLook(t *testing.T) {
 			good.Add(1)
 		}
 		return m, err
-	}))
+	}), func(r *exactlyonce.Requests) { r.LookEvery(time.Hour) })
 	eventually(t, "all are resumed", func() bool { return good.Load() == 100 })
 	t.Logf("100 sagas in %v", time.Since(began).Round(time.Millisecond))
 }
@@ -83,7 +83,7 @@ func TestSagasThatHangTakeNoPlaceFromOtherMethods(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, k *kit) {
 		crashed(t, k, "0", "1", "2", "3", "4", "5", "6", "7", "8")
-		k.exec(t, "UPDATE rolecall_requests SET lease_us = created_us / 1000000")
+		k.exec(t, "UPDATE rolecall_requests SET lease_us = created_us - 3600000000")
 		k.exec(t, "UPDATE rolecall_requests SET method = $1 WHERE lease_us = (SELECT MAX(lease_us) FROM rolecall_requests)", open)
 		var good, hung atomic.Int64
 		k.start(t, nil, resume(func(ctx context.Context, _ *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) {
@@ -119,7 +119,8 @@ func TestSagasThatNobodyResumesAreLogged(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, k *kit) {
 		crashed(t, k, "0", "1")
-		idle(t, k.start(t, nil, never(t))) // it would resume these, in half a second at the earliest
+		k.exec(t, "UPDATE rolecall_requests SET lease_us = lease_us + 60000000")
+		idle(t, k.start(t, nil, never(t))) // it would resume these, in a minute
 		if k.log.has("nobody finishes them") {
 			t.Errorf("the log has %s", k.log.String())
 		}

@@ -14,15 +14,26 @@ import (
 )
 
 // interrupted is a statement that a handler gives a time of its own, and whose failure it takes lightly. SQLite rolls back the whole
-// transaction then (https://www.sqlite.org/c3ref/interrupt.html).
+// transaction then (https://www.sqlite.org/c3ref/interrupt.html), unless the time was over before the statement had begun: it gets
+// more time until that has happened.
 func interrupted(t *testing.T, ctx context.Context) {
 	t.Helper()
-	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
-	defer cancel()
-	_, err := exactlyonce.Tx(ctx).ExecContext(short, "INSERT INTO statistics SELECT n FROM "+
-		"(WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 500000000) SELECT n FROM numbers)")
-	if err == nil {
-		t.Error("the statement was not interrupted")
+	tx := exactlyonce.Tx(ctx)
+	if _, err := tx.ExecContext(ctx, "INSERT INTO statistics VALUES (0)"); err != nil {
+		t.Error(err)
+	}
+	for given, there := 50*time.Millisecond, 1; there != 0; given *= 2 {
+		short, cancel := context.WithTimeout(ctx, given)
+		_, err := tx.ExecContext(short, "INSERT INTO statistics SELECT n FROM "+
+			"(WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 500000000) SELECT n FROM numbers)")
+		cancel()
+		if err == nil {
+			t.Error("the statement was not interrupted")
+		}
+		if err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM statistics WHERE value = 0").Scan(&there); err != nil || given > 10*time.Second {
+			t.Errorf("after %v: %d rows are left of the transaction, %v", given, there, err)
+			return
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 func TestAHandlerWhoseSagaWasTakenOverCannotFinish(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, k *kit) {
-		r, id := k.start(t, nil, never(t)), newID()
+		r, id := k.start(t, func(c *exactlyonce.Config) { c.Lease = 10 * time.Minute }, never(t)), newID() // it renews nothing meanwhile
 		idle(t, r)
 		var other *exactlyonce.Requests
 		got := do(t.Context(), r, call(id, proven), pay(func(ctx context.Context, saga *exactlyonce.Saga) error {
@@ -58,7 +58,8 @@ func TestAHandlerWhoseSagaWasTakenOverCannotFinish(t *testing.T) {
 func TestAHandlerWhoseSagaWasTakenOverIsTold(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, k *kit) {
-		r := k.start(t, lease, never(t))
+		r := k.start(t, func(c *exactlyonce.Config) { c.Lease = 3 * time.Second }, never(t))
+		idle(t, r)
 		got := do(t.Context(), r, call(newID()), pay(func(ctx context.Context, _ *exactlyonce.Saga) error {
 			k.exec(t, "UPDATE rolecall_requests SET fence = fence + 1, lease_us = lease_us + 60000000")
 			<-ctx.Done()
@@ -73,7 +74,7 @@ func TestAHandlerWhoseSagaWasTakenOverIsTold(t *testing.T) {
 func TestTheLeaseIsRenewedWhileTheHandlerRuns(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, k *kit) {
-		const life = 3 * time.Second // a renewal each second, which may be late by two
+		const life = 6 * time.Second // a renewal every two seconds, which may be late by four
 		lasting := func(c *exactlyonce.Config) { c.Lease = life }
 		r := k.start(t, lasting, never(t))
 		k.start(t, lasting, never(t)) // another replica, which looks for what was left behind
@@ -97,6 +98,8 @@ func TestTwoWorkersDoNotTakeOverTheSameSaga(t *testing.T) {
 		for range sagas {
 			do(t.Context(), seed, call(newID()), pay(func(context.Context, *exactlyonce.Saga) error { return errors.New("later") }))
 		}
+		// For a minute nobody takes any, and then they are due for both replicas at once.
+		k.exec(t, "UPDATE rolecall_requests SET lease_us = lease_us + 60000000")
 		for range 2 {
 			k.start(t, nil, resume(func(ctx context.Context, _ *ledgerv1.TransferRequest) (*ledgerv1.TransferResponse, error) {
 				saga := exactlyonce.SagaFrom(ctx)

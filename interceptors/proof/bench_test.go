@@ -51,7 +51,7 @@ func BenchmarkProof(b *testing.B) {
 		}
 	})
 	proofs := m.feature.Running()
-	call := &feature.SignedCall{Method: pay, Text: a.prove(pay, dave, claim("exp", a.seconds(60))), Body: dave, Metadata: metadata.MD{}, Peer: m.ca.ID(payer), PeerKey: &key.PublicKey}
+	call := &feature.SignedCall{Method: pay, Text: a.prove(pay, dave, in("exp", 60)), Body: dave, Metadata: metadata.MD{}, Peer: m.ca.ID(payer), PeerKey: &key.PublicKey}
 	b.Run("what=verify", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
@@ -157,14 +157,14 @@ func BenchmarkNonceInParallel(b *testing.B) {
 
 // Not parallel: testing.AllocsPerRun counts what the whole process allocates.
 func TestMethodsWithoutProofPayNothing(t *testing.T) {
-	m := newMesh(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // of 900 calls
+	m := newMesh(t, func(c *meshConfig) { c.noKeys = true })       // nobody announces keys meanwhile
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // of 600 calls
 	defer cancel()
-	conn := m.workload(payer).announced().conn
+	conn := m.workload(payer).conn
 	bare := m.bare(m.ca.Source(payer))
 	request, answer := payment(t, "dave", 1), paid(t)
 	count := func(call func() error) float64 {
-		return testing.AllocsPerRun(300, func() {
+		return testing.AllocsPerRun(50, func() {
 			if err := call(); err != nil {
 				t.Fatal(err)
 			}
@@ -177,8 +177,12 @@ func TestMethodsWithoutProofPayNothing(t *testing.T) {
 	}
 	must(t, look(conn)())
 	must(t, look(bare)())
+	// What else allocates in the process meanwhile comes on top: the least of several counts has the least of it.
 	without, with := count(look(bare)), count(look(conn))
-	// The interceptor itself is one more call in the chain; what else allocates in the process meanwhile is noise.
+	for range 4 {
+		without, with = min(without, count(look(bare))), min(with, count(look(conn)))
+	}
+	// The interceptor itself is one more call in the chain.
 	if with > without+5 {
 		t.Errorf("a call of a method without proof makes %v allocations with the feature and %v without", with, without)
 	}

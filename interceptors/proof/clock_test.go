@@ -28,13 +28,16 @@ func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Lo
 
 func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
 
+// wait is how long a call or a condition may take. On a machine that does what it can they take milliseconds.
+const wait = 30 * time.Second
+
 func timeout(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// eventually waits up to ten seconds.
+// eventually waits until a condition holds.
 func eventually(t testing.TB, what string, condition func() bool, explain ...func() any) {
 	t.Helper()
 	start := time.Now()
@@ -42,11 +45,11 @@ func eventually(t testing.TB, what string, condition func() bool, explain ...fun
 		if condition() {
 			return
 		}
-		if time.Since(start) > 10*time.Second {
+		if time.Since(start) > wait {
 			for _, e := range explain {
 				t.Log(e())
 			}
-			t.Fatalf("no %s within 10 s", what)
+			t.Fatalf("no %s within %s", what, wait)
 		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -26,12 +25,18 @@ type draft struct {
 	header, claims      map[string]any
 	headerText, payload string // in place of header and claims
 	key                 *ecdsa.PrivateKey
+	now                 int64 // when it is made, in seconds since 1970
 }
 
 type change func(*draft)
 
 func claim(name string, value any) change {
 	return func(d *draft) { d.claims[name] = value }
+}
+
+// in is a claim that is a time so many seconds from when the proof is made. All of one proof are reckoned from the same second.
+func in(name string, seconds int64) change {
+	return func(d *draft) { d.claims[name] = d.now + seconds }
 }
 
 func without(name string) change { return func(d *draft) { delete(d.claims, name) } }
@@ -95,7 +100,7 @@ func (a *attacker) prove(method string, body []byte, changes ...change) string {
 			"iss": svid.ID.String(), "aud": a.ca.ID(bankPath).String(), "mth": method, "bth": hash(body),
 			"jti": newNonce(), "iat": now, "exp": now + 30,
 		},
-		key: a.key(),
+		key: a.key(), now: now,
 	}
 	for _, c := range changes {
 		c(d)
@@ -143,9 +148,4 @@ func bodyOf(t testing.TB, to string, amount int64) []byte {
 	body, err := proto.Marshal(payment(t, to, amount))
 	must(t, err)
 	return body
-}
-
-// seconds is a time in so many seconds, as claims have it.
-func (a *attacker) seconds(n int64) int64 {
-	return a.config.now().Add(time.Duration(n) * time.Second).Unix()
 }

@@ -15,7 +15,7 @@ func NewFast(cfg Config) *Feature {
 	f.pace.again = 20 * time.Millisecond
 	f.pace.backoff, f.pace.longest = 5*time.Millisecond, 50*time.Millisecond
 	f.pace.patience, f.pace.lock = 2*time.Second, 50*time.Millisecond
-	f.pace.fetch = 20 * time.Second // no test waits until a fetch takes too long
+	f.pace.fetch = time.Minute // no test waits until a fetch takes too long
 	return f
 }
 
@@ -72,6 +72,12 @@ func OpenMark(path string, start int64) (Mark, error) { return OpenMarkWithin(pa
 func OpenMarkWithin(path string, start int64, wait time.Duration) (Mark, error) {
 	m, err := openMark(path, start, wait)
 	return Mark{m}, err
+}
+
+// WithoutHurry has a window in a database wait for it for longer than any call does.
+func WithoutHurry(w Window) Window {
+	w.(*sqlWindow).timeout = time.Minute
+	return w
 }
 
 // Patience is for how long a client bears PROOF_EXPIRED.

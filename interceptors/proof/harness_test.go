@@ -89,6 +89,9 @@ func newMesh(t testing.TB, configure ...func(*meshConfig)) *mesh {
 	}
 	m.source = m.ca.Source(bankPath)
 	m.start()
+	if !m.config.noKeys {
+		must(t, m.feature.Announced(timeout(t))) // so that signers find the key of its receipts
+	}
 	return m
 }
 

@@ -22,33 +22,35 @@ import (
 // keyServer is a key server that can be made to lie.
 type keyServer struct {
 	keysv1.UnimplementedKeysServiceServer
-	asked     atomic.Int64 // for all keys of a workload
-	checked   atomic.Int64 // for one key
-	announced atomic.Int64
+	asked   atomic.Int64 // for all keys of a workload
+	checked atomic.Int64 // for one key
 
-	mu     sync.Mutex
-	chains map[string]map[string][][]byte // by SPIFFE ID and thumbprint
-	lie    func(id, kid string) [][]byte  // nil: the truth
-	refuse error                          // what announcements get
-	hold   chan struct{}                  // if there is one, questions wait for its end
+	mu        sync.Mutex
+	announced map[string]int                 // how often, by SPIFFE ID
+	chains    map[string]map[string][][]byte // by SPIFFE ID and thumbprint
+	lie       func(id, kid string) [][]byte  // nil: the truth
+	refuse    error                          // what announcements get
+	hold      chan struct{}                  // if there is one, questions wait for its end
 }
 
-func newKeyServer() *keyServer { return &keyServer{chains: map[string]map[string][][]byte{}} }
+func newKeyServer() *keyServer {
+	return &keyServer{announced: map[string]int{}, chains: map[string]map[string][][]byte{}}
+}
 
 func (k *keyServer) Announce(ctx context.Context, _ *keysv1.AnnounceRequest) (*keysv1.AnnounceResponse, error) {
-	k.announced.Add(1)
 	p, _ := peer.FromContext(ctx)
 	state := p.AuthInfo.(credentials.TLSInfo).State
 	kid, err := jws.Thumbprint(state.PeerCertificates[0].PublicKey.(*ecdsa.PublicKey))
 	if err != nil {
 		return nil, err
 	}
+	id := state.PeerCertificates[0].URIs[0].String()
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.announced[id]++
 	if k.refuse != nil {
 		return nil, k.refuse
 	}
-	id := state.PeerCertificates[0].URIs[0].String()
 	if k.chains[id] == nil {
 		k.chains[id] = map[string][][]byte{}
 	}
@@ -116,6 +118,13 @@ func (k *keyServer) holding() (release func()) {
 		k.hold = nil
 		close(hold)
 	})
+}
+
+// announcements returns how often a workload has announced a key, or tried to.
+func (k *keyServer) announcements(id string) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.announced[id]
 }
 
 // knows tells whether a workload has announced a key.

@@ -46,7 +46,7 @@ func TestAProcessWaitsForTheMarkOfTheOneBefore(t *testing.T) {
 	must(t, err)
 	opened := make(chan error, 1)
 	go func() {
-		after, err := proof.OpenMarkWithin(file, 0, 10*time.Second)
+		after, err := proof.OpenMarkWithin(file, 0, time.Minute)
 		if err == nil && after.Through() != 103 {
 			t.Errorf("it says %d, want 103", after.Through())
 		}

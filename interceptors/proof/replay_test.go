@@ -198,13 +198,13 @@ func TestWindowEdgesToTheSecond(t *testing.T) {
 				{"a second longer", 0, 61, "PROOF_INVALID"},
 				{"a second longer, which began earlier", -20, 41, "PROOF_INVALID"},
 			} {
-				_, err := send(timeout(t), a.conn, pay, dave, "rolecall-proof", a.prove(pay, dave, claim("iat", a.seconds(c.iat)), claim("exp", a.seconds(c.exp))))
+				_, err := send(timeout(t), a.conn, pay, dave, "rolecall-proof", a.prove(pay, dave, in("iat", c.iat), in("exp", c.exp)))
 				if got := infoOf(err).GetReason(); got != c.want || (err == nil) != (c.want == "") {
 					t.Errorf("%s: got %q, %v, want %q", c.name, got, err, c.want)
 				}
 			}
 			// A proof is refused as a replay for as long as it could be accepted, and as expired from then on.
-			text := a.prove(pay, dave, claim("exp", a.seconds(10)))
+			text := a.prove(pay, dave, in("exp", 10))
 			if _, err := send(timeout(t), a.conn, pay, dave, "rolecall-proof", text); err != nil {
 				t.Fatal(err)
 			}

@@ -39,11 +39,11 @@ func TestAKeyIsUsedOnceTheKeyServerHasAcknowledgedIt(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t)
 	w, via := m.workload(payer).announced(), m.workload(relay)
-	old := w.feature.Acknowledged()
+	id, old := m.ca.ID(payer).String(), w.feature.Acknowledged()
 	m.keys.refusing(errors.New("the disk is full"))
-	before := m.keys.announced.Load()
+	before := m.keys.announcements(id)
 	w.source.Renew()
-	eventually(t, "attempt to announce", func() bool { return m.keys.announced.Load() > before+1 })
+	eventually(t, "attempt to announce", func() bool { return m.keys.announcements(id) > before+1 })
 	// Neither who calls nor who relays notices.
 	for range 5 {
 		if _, err := w.pay(timeout(t), pay); err != nil {
@@ -92,6 +92,8 @@ func TestALeafRotationInTheMiddleOfConstantSignedCalls(t *testing.T) {
 	var stop atomic.Bool
 	var direct, relayed atomic.Int64
 	var calling sync.WaitGroup
+	end := func() { stop.Store(true); calling.Wait() }
+	t.Cleanup(end) // also after a failure: nobody logs when the test is over
 	for range 4 {
 		calling.Go(func() {
 			for !stop.Load() {
@@ -132,8 +134,7 @@ func TestALeafRotationInTheMiddleOfConstantSignedCalls(t *testing.T) {
 			return t.Failed() || direct.Load() > before[0]+4 && relayed.Load() > before[1]+4
 		})
 	}
-	stop.Store(true)
-	calling.Wait()
+	end()
 	t.Logf("%d direct calls and %d relayed ones during %d rotations of three workloads", direct.Load(), relayed.Load(), rotations)
 	if total := m.bank.total.Load(); total != direct.Load()+relayed.Load() {
 		t.Errorf("%d was paid, in %d direct calls and %d relayed ones", total, direct.Load(), relayed.Load())
@@ -186,9 +187,9 @@ func TestAKeyThatTheKeyServerHasLostIsAnnouncedAgain(t *testing.T) {
 		t.Error(err)
 	}
 	// Who is known does not announce itself again and again.
-	announced, checked := m.keys.announced.Load(), m.keys.checked.Load()
+	announced, checked := m.keys.announcements(id), m.keys.checked.Load()
 	eventually(t, "questions for the own key", func() bool { return m.keys.checked.Load() > checked+5 })
-	if n := m.keys.announced.Load() - announced; n > 1 {
+	if n := m.keys.announcements(id) - announced; n > 1 {
 		t.Errorf("%d announcements without a reason", n)
 	}
 }

@@ -15,25 +15,30 @@ import (
 // SQLiteWindow remembers nonces in a database, which outlives the replicas that share it. It makes its tables, named
 // rolecall_nonces and rolecall_nonces_pruned, when the first nonce is burned. How many nonces one signer may have at a time
 // (Config.PerSigner) is counted by each replica for itself. The database must stay open as long as the guard.
-func SQLiteWindow(db *sql.DB) Window { return &sqlWindow{db: db, dialect: nonces.SQLite} }
+func SQLiteWindow(db *sql.DB) Window { return newSQLWindow(db, nonces.SQLite) }
 
 // PostgreSQLWindow is SQLiteWindow in PostgreSQL.
-func PostgreSQLWindow(db *sql.DB) Window { return &sqlWindow{db: db, dialect: nonces.PostgreSQL} }
+func PostgreSQLWindow(db *sql.DB) Window { return newSQLWindow(db, nonces.PostgreSQL) }
+
+func newSQLWindow(db *sql.DB, d nonces.Dialect) *sqlWindow {
+	return &sqlWindow{db: db, dialect: d, timeout: burnTimeout}
+}
 
 type sqlWindow struct {
 	db      *sql.DB
 	dialect nonces.Dialect
+	timeout time.Duration // of a call that waits for the database
 
 	mu      sync.Mutex
 	created bool
 }
 
-// burnTimeout bounds how long a call waits for the database.
+// burnTimeout is the timeout of windows, but in tests.
 const burnTimeout = 5 * time.Second
 
 // Burn implements Window.
 func (w *sqlWindow) Burn(ctx context.Context, n Nonce) error {
-	ctx, cancel := context.WithTimeout(ctx, burnTimeout)
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	if err := w.create(ctx); err != nil {
 		return err

@@ -21,11 +21,11 @@ import (
 // openDB opens a database, and returns what makes windows in it.
 func openDB(t *testing.T, url string) (*sql.DB, func(*sql.DB) proof.Window) {
 	t.Helper()
-	driver, window := "sqlite", proof.SQLiteWindow
+	driver, of := "sqlite", proof.SQLiteWindow
 	if strings.HasPrefix(url, "postgres") {
-		driver, window = "pgx", proof.PostgreSQLWindow
+		driver, of = "pgx", proof.PostgreSQLWindow
 	} else {
-		url += "?_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)"
+		url += "?_pragma=busy_timeout(60000)&_pragma=journal_mode(wal)&_pragma=synchronous(off)" // nobody cuts the power
 	}
 	db, err := sql.Open(driver, url)
 	must(t, err)
@@ -33,7 +33,7 @@ func openDB(t *testing.T, url string) (*sql.DB, func(*sql.DB) proof.Window) {
 	if driver == "sqlite" {
 		db.SetMaxOpenConns(1)
 	}
-	return db, window
+	return db, func(db *sql.DB) proof.Window { return proof.WithoutHurry(of(db)) }
 }
 
 func TestNoncesInADatabaseAreBurnedOnce(t *testing.T) {

@@ -66,12 +66,8 @@ func TestARelayReadsWhatARequestClaims(t *testing.T) {
 	// No server takes it, however long a relay would wait.
 	a := m.attacker(payer)
 	long := pb.CloneOf(request)
-	long.Request, long.Proof = dave, a.prove(pay, dave, claimTime(a, "exp", 61))
+	long.Request, long.Proof = dave, a.prove(pay, dave, in("exp", 61))
 	if claim, err := proof.Claimed(long); err == nil {
 		t.Errorf("good for more than a minute: %+v, want an error", claim)
 	}
-}
-
-func claimTime(a *attacker, name string, seconds int64) change {
-	return claim(name, a.seconds(seconds))
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -46,7 +47,7 @@ func minted(changes ...func(*draft)) func(*attacked) string {
 
 // at is a claim that is so many seconds from now.
 func at(name string, seconds int64) func(*draft) {
-	return func(d *draft) { d.claims[name] = time.Now().Unix() + seconds }
+	return func(d *draft) { d.claims[name] = d.now + seconds }
 }
 
 // rawClaim is a claim whose JSON is written by hand.
@@ -242,17 +243,21 @@ func TestAMillionDotsAreCountedAndNotSplit(t *testing.T) {
 	if err := invoke(metadata.AppendToOutgoingContext(timeout(t), "authorization", "Bearer "+text), conn, self); err == nil {
 		t.Error("a million dots went through")
 	}
-	must(t, conn.Close()) // what a new connection takes is not to be counted
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	_, verdict, _ := m.feature.verify(text)
-	runtime.ReadMemStats(&after)
-	// The slice of the parts alone would take 16 MB.
-	if n := after.TotalAlloc - before.TotalAlloc; n > 2_000_000 {
-		t.Errorf("a million dots took %d bytes", n)
+	must(t, conn.Close())           // what a new connection takes is not to be counted
+	least := uint64(math.MaxUint64) // of several: what goes on in the background counts too
+	for range 10 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, verdict, _ := m.feature.verify(text)
+		runtime.ReadMemStats(&after)
+		least = min(least, after.TotalAlloc-before.TotalAlloc)
+		if verdict != feature.Invalid {
+			t.Errorf("verdict %v, want invalid", verdict)
+		}
 	}
-	if verdict != feature.Invalid {
-		t.Errorf("verdict %v, want invalid", verdict)
+	// The slice of the parts alone would take 16 MB.
+	if least > 2_000_000 {
+		t.Errorf("a million dots took %d bytes", least)
 	}
 }
 
@@ -265,7 +270,7 @@ func TestUnknownKeyIDsFetchKeysAtMostOnceASecond(t *testing.T) {
 	var callers sync.WaitGroup
 	for range 8 {
 		callers.Go(func() {
-			for time.Since(start) < 2500*time.Millisecond {
+			for time.Since(start) < 2500*time.Millisecond || m.tokens.fetches.Load() == before {
 				token := m.tokens.mint("alice", nil, header("kid", rand.Text()), ownKey)
 				err := invoke(metadata.AppendToOutgoingContext(timeout(t), "authorization", "Bearer "+token), conn, self)
 				if reason := infoOf(err).GetReason(); reason != "USER_TOKEN_INVALID" {

@@ -7,10 +7,14 @@ import (
 	"example.com/rolecall/interceptors/internal/feature"
 )
 
-// NewFast is New with everything in a hurry but the fetches of keys: no test waits until one takes too long.
-func NewFast(cfg Config) interceptors.Feature {
+// NewFast is New with everything in a hurry but the fetches of keys: no test waits until one takes too long. Nor does it wait for the
+// end of a stream that is silent, unless it says for how long.
+func NewFast(cfg Config, silence time.Duration) interceptors.Feature {
 	p := production
-	p.tick, p.silence, p.redial, p.most = 20*time.Millisecond, 4*time.Second, 10*time.Millisecond, 100*time.Millisecond
+	if p.silence = silence; silence == 0 {
+		p.silence = time.Minute
+	}
+	p.tick, p.redial, p.most = 20*time.Millisecond, 10*time.Millisecond, 100*time.Millisecond
 	p.reload, p.file, p.fetch = 50*time.Millisecond, 50*time.Millisecond, 20*time.Second
 	return &users{config: cfg, pace: p}
 }

@@ -80,7 +80,7 @@ func TestATokenForwardedToAServerOfAnotherTrustDomain(t *testing.T) {
 	theirs.Trust(foreign, m.ca)
 	guard := m.newGuard(theirs, interceptors.BindingsYAML([]byte("trustDomain: other.local\nbindings:\n  - {role: shop.seller, members: [spiffe://mesh.local/service/shop]}\n")),
 		interceptors.Audit(slog.DiscardHandler), quiet(),
-		interceptors.With(usertoken.NewFast(usertoken.Config{Target: m.target, Server: foreign.ID(tokensPath)})))
+		interceptors.With(usertoken.NewFast(usertoken.Config{Target: m.target, Server: foreign.ID(tokensPath)}, 0)))
 	partner, server := &shop{}, guard.NewServer()
 	partner.register(t, server)
 	addr := serve(t, server, listen(t))

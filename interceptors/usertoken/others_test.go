@@ -73,6 +73,7 @@ func (p *provider) mint(changes ...func(*draft)) string {
 	d := &draft{
 		header: map[string]any{"alg": "RS256", "typ": "at+jwt", "kid": "r1", "x5t": "thumb"},
 		claims: map[string]any{"iss": company, "aud": audience, "sub": "00u-alice", "iat": now, "exp": now + 3600, "groups": []string{"shop.customer", "everyone"}},
+		now:    now,
 	}
 	for _, change := range changes {
 		change(d)

@@ -1,6 +1,7 @@
 package usertoken_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 // TestASnapshotThatNeverEndsHoldsNoRevocationBack: heartbeats alone do not keep such a stream, nor make the view look new.
 func TestASnapshotThatNeverEndsHoldsNoRevocationBack(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t)
+	m := newMesh(t, func(c *meshConfig) { c.silence = 4 * time.Second })
 	token := m.tokens.mint("alice", nil, claim("sid", "one"))
 	m.tokens.change(func() {
 		m.tokens.script = func(_ *watchRequest, stream watchStream) error {
@@ -68,14 +69,16 @@ func TestAResumedStreamThatComesBackWithALowerNumberIsReadAnew(t *testing.T) {
 // TestARevocationOutlivesATokenThatIsDatedAhead: by the leeway at its beginning, and good for as much after its end.
 func TestARevocationOutlivesATokenThatIsDatedAhead(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t)
+	var standing atomic.Int64
+	standing.Store(time.Now().Unix())
+	m := newMesh(t, func(c *meshConfig) { c.now = func() time.Time { return time.Unix(standing.Load(), 0) } })
 	token := m.tokens.mint("alice", nil, at("iat", 5), at("nbf", 5), at("exp", 605))
 	gone := sessionRevoked("session-of-alice")
 	gone.GetSession().ForgetAfter = nil
 	m.tokens.revoke(gone)
 	m.revokedSoon(t, token)
-	m.clock.forward(607 * time.Second)
-	usertoken.Forget(m.feature.running, m.clock.now())
+	standing.Add(609)
+	usertoken.Forget(m.feature.running, time.Unix(standing.Load(), 0))
 	if _, verdict, _ := m.feature.verify(token); verdict != feature.Revoked {
 		t.Errorf("verdict %d on a revoked token that has not expired", verdict)
 	}

@@ -121,9 +121,9 @@ func (s *tokens) GetKeys(context.Context, *tokensv1.GetKeysRequest) (*tokensv1.G
 }
 
 func (s *tokens) WatchRevocations(req *watchRequest, stream watchStream) error {
-	s.watches.Add(1)
 	s.mu.Lock()
 	s.asked = append(s.asked, req)
+	s.watches.Add(1) // who has seen it finds asked as long
 	script := s.script
 	s.mu.Unlock()
 	if script != nil {
@@ -221,6 +221,7 @@ type draft struct {
 	headerText     string // instead of header, if set
 	payload        string // instead of claims, if set
 	key            *ecdsa.PrivateKey
+	now            int64 // of all its times: between two looks at the clock a second may end
 }
 
 // mint signs a token of the user with these roles, after every change had its turn at it.
@@ -236,7 +237,7 @@ func (s *tokens) mint(user string, roles []string, changes ...func(*draft)) stri
 			"jti": rand.Text(), "sid": "session-of-" + user, "roles": append([]string{}, roles...), "gen": 1,
 			"iat": now, "nbf": now, "exp": now + 600, "auth_time": now - 60,
 		},
-		key: key,
+		key: key, now: now,
 	}
 	for _, change := range changes {
 		change(d)

@@ -16,9 +16,9 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/svid/jwtsvid"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
-	"go.uber.org/goleak"
 
 	"example.com/rolecall/internal/agentd"
+	"example.com/rolecall/internal/leaktest"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/node/nodetest"
 	"example.com/rolecall/pki"
@@ -27,7 +27,7 @@ import (
 	"example.com/rolecall/services/authority"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 var domain = spiffeid.RequireTrustDomainFromString("mesh.local")
 
@@ -40,12 +40,19 @@ bindings:
     members: [spiffe://mesh.local/service/agent]
 `
 
-const leafLife = 15 * time.Second
+// leafLife is short, as renewals are waited for, and long enough that no machine is too busy to renew in the second half of it.
+const leafLife = 30 * time.Second
+
+// patience is how long a test waits for what should happen at once, or at half of leafLife: long, for a machine that does
+// much else.
+const patience = time.Minute
 
 // mesh is a certificate authority on disk and an authority that serves: one for all tests, since making it takes long on
 // purpose.
 type mesh struct {
 	ca     *pki.CA
+	dir    string
+	life   time.Duration // of leaves
 	target string
 }
 
@@ -56,12 +63,19 @@ func start(t *testing.T) *mesh {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := authority.Open(authority.Config{Dir: filepath.Join(dir, pki.AuthorityDir), LeafLife: leafLife})
+	m := &mesh{ca: ca, dir: dir}
+	return m.serve(t, leafLife)
+}
+
+// serve is the same mesh with another authority that serves, which issues leaves of another life.
+func (at *mesh) serve(t *testing.T, life time.Duration) *mesh {
+	t.Helper()
+	a, err := authority.Open(authority.Config{Dir: filepath.Join(at.dir, pki.AuthorityDir), LeafLife: life})
 	if err != nil {
 		t.Fatal(err)
 	}
 	service := nodetest.New(t, roles).Start(t, "authority", "", a.Setup, func(c *node.Config) { c.Source, c.ID = a.Source(), authorityID })
-	return &mesh{ca, "passthrough:///" + service.Addr}
+	return &mesh{at.ca, at.dir, life, "passthrough:///" + service.Addr}
 }
 
 // machine is where an agent runs, with files of its own.
@@ -93,7 +107,7 @@ func (at *mesh) machine(t *testing.T) *machine {
 // issueCredential issues the agent's own certificate.
 func (m *machine) issueCredential(t *testing.T) {
 	t.Helper()
-	leaf := pki.Leaf{ID: spiffeid.RequireFromPath(domain, "/service/agent"), Life: leafLife}
+	leaf := pki.Leaf{ID: spiffeid.RequireFromPath(domain, "/service/agent"), Life: m.life}
 	if _, err := m.ca.Issuers().IssueCredential(leaf, m.config.Credential); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +128,7 @@ func (m *machine) run(t *testing.T) {
 	t.Cleanup(func() { cancel(); running.Wait() })
 	select {
 	case <-ready:
-	case <-time.After(nodetest.Patience):
+	case <-time.After(patience):
 		t.Fatal("the agent is not ready")
 	}
 	registered, err := agent.Register(t.Context(), m.config.Control, agent.Registration{
@@ -133,8 +147,8 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	began := time.Now()
 	for !holds() {
-		if time.Since(began) > nodetest.Patience {
-			t.Fatalf("%s: not after %s", what, nodetest.Patience)
+		if time.Since(began) > patience {
+			t.Fatalf("%s: not after %s", what, patience)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -226,7 +240,7 @@ func (at *mesh) jwtSVIDs(t *testing.T) {
 }
 
 func (at *mesh) revocation(t *testing.T) {
-	m := at.machine(t)
+	m := at.serve(t, time.Hour).machine(t) // nothing is renewed because half of its life is over
 	m.run(t)
 	ctx := nodetest.Context(t)
 	source, err := workloadapi.NewX509Source(ctx, workloadapi.WithClientOptions(workloadapi.WithAddr("unix://"+m.config.Socket)))

@@ -16,6 +16,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 
 	authorityv1 "example.com/rolecall/gen/authority/v1"
+	"example.com/rolecall/internal/node/nodetest"
 	"example.com/rolecall/pki"
 	"example.com/rolecall/rolecalltest"
 )
@@ -112,6 +113,8 @@ func TestANewBundleReachesWorkloadsTheFileAndTheReport(t *testing.T) {
 	t.Parallel()
 	f := startFake(t)
 	c := f.config(t)
+	log := &used{}
+	c.Log = slog.New(slog.NewTextHandler(log, nil))
 	stop := run(t, c)
 	register(t, c, "/service/ledger")
 	source, err := workloadapi.NewX509Source(t.Context(), workloadapi.WithClientOptions(workloadapi.WithAddr("unix://"+c.Socket)))
@@ -133,6 +136,7 @@ func TestANewBundleReachesWorkloadsTheFileAndTheReport(t *testing.T) {
 			bytes.Equal(last.GetHandedOut()[0].GetDigest(), digest[:]) && last.GetHandedOut()[0].GetStreams() == 1
 	})
 	f.say(f.bundleOf(t, 9, f.ca.Bundle()))
+	eventually(t, "a bundle that goes backwards is refused", func() bool { return log.logged(errBackwards.Error()) > 0 })
 	f.say(f.bundleOf(t, 12, f.with(t, rolecalltest.NewCA(t, "mesh.local"), rolecalltest.NewCA(t, "mesh.local"))))
 	eventually(t, "the bundle after one that went backwards", func() bool {
 		got, err := source.GetX509BundleForTrustDomain(c.TrustDomain)
@@ -149,6 +153,10 @@ func TestTheStreamOfBundlesIsOpenedAgainAfterTheAuthorityWasGone(t *testing.T) {
 	t.Parallel()
 	f := startFake(t)
 	c := f.config(t)
+	relay := nodetest.NewRelay(t) // whoever else takes a port takes none of the agent's authority while that is away
+	leadTo := func(target string) { relay.To(&nodetest.Service{Addr: strings.TrimPrefix(target, "passthrough:///")}) }
+	leadTo(f.target)
+	c.Authority = relay.Target()
 	run(t, c)
 	watching := func(n int) func() bool {
 		return func() bool {
@@ -162,11 +170,13 @@ func TestTheStreamOfBundlesIsOpenedAgainAfterTheAuthorityWasGone(t *testing.T) {
 	server := f.server
 	f.mu.Unlock()
 	server.Stop()
-	lis, err := net.Listen("tcp", strings.TrimPrefix(f.target, "passthrough:///"))
+	relay.To(nil)
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.serve(t, lis)
+	leadTo(lis.Addr().String())
 	eventually(t, "a stream of bundles of the authority that is back", watching(2))
 }
 

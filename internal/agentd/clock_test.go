@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/rolecall/pki"
@@ -154,32 +155,51 @@ func TestAttackRootsThatWereTakenBackInAFileThatCannotBeWritten(t *testing.T) {
 
 func TestAFileThatCannotBeUsedInPlaceOfAnExpiredCertificateIsReported(t *testing.T) {
 	t.Parallel()
-	f := startFake(t)
-	c := f.config(t)
-	log := &used{}
-	c.Log = slog.New(slog.NewTextHandler(log, nil))
-	fresh := read(t, c.Credential)
-	leaf, key := f.ca.IssueUnder(f.issuer, f.key, "/agent/host1", expired)
-	if err := pki.WriteCredential(c.Credential, []*x509.Certificate{leaf, f.issuer}, key); err != nil {
-		t.Fatal(err)
-	}
-	run(t, c)
-	if err := errors.Join(os.Remove(c.Credential), os.WriteFile(c.Credential, fresh, 0o644), os.Chmod(c.Credential, 0o644)); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the log says that others may read the file", func() bool { return log.logged("chmod 600") > 0 })
-	other, key := f.ca.IssueUnder(f.issuer, f.key, "/agent/host2")
-	if err := errors.Join(os.Remove(c.Credential), pki.WriteCredential(c.Credential, []*x509.Certificate{other, f.issuer}, key)); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the log says that it is another agent's", func() bool { return log.logged("it is for spiffe://mesh.local/agent/host2") > 0 })
-	if err := errors.Join(os.Remove(c.Credential), os.WriteFile(c.Credential, fresh, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the file that is good is taken", func() bool { return log.logged("was found in its file") > 0 })
-	if got := log.logged("cannot be used"); got > 4 { // while the file was away, too
-		t.Errorf("%d lines in the log, want one for each thing that is wrong", got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		c, s := agentCredential(t)
+		issuer, issuerKey := s.ca.Intermediate()
+		fresh := read(t, c.path)
+		write := func(path string, changes ...func(*x509.Certificate)) {
+			t.Helper()
+			leaf, key := s.ca.IssueUnder(issuer, issuerKey, path, changes...)
+			if err := errors.Join(os.RemoveAll(c.path), pki.WriteCredential(c.path, []*x509.Certificate{leaf, issuer}, key)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("/service/agent", expired)
+		c, err := openCredential(c.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log := &used{}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			c.keepRenewed(ctx, s, slog.New(slog.NewTextHandler(log, nil)))
+		}()
+		// The file is looked at ten times before it is another one.
+		says := func(want string, lines int) {
+			t.Helper()
+			time.Sleep(10 * expiredWait)
+			if log.logged(want) != 1 || log.logged("cannot be used") != lines {
+				t.Errorf("the log does not say %q once, or has not %d lines about the file:\n%s", want, lines, log.log.String())
+			}
+		}
+		time.Sleep(expiredWait / 2) // so that the file changes between two looks
+		says("has expired", 0)
+		put(t, c.path, fresh)
+		if err := os.Chmod(c.path, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		says("chmod 600", 1)
+		write("/service/other")
+		says("it is for spiffe://mesh.local/service/other", 2)
+		put(t, c.path, fresh)
+		says("was found in its file", 2)
+		cancel()
+		<-done
+	})
 }
 
 func read(t *testing.T, path string) []byte {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
@@ -132,36 +133,51 @@ func TestAttackAMissedFileEvent(t *testing.T) {
 
 func TestABadFileKeepsTheLastGoodOneAndIsReportedOnce(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "f")
-	write(t, path, "one")
-	u := watchedAt(t, path, func(w *watchedFile) { w.interval = 10 * time.Millisecond })
-	const says = "cannot be used"
-	write(t, path, "bad: first")
-	eventually(t, "the first error", func() bool { return u.logged(says) == 1 })
-	write(t, path, "bad: second")
-	eventually(t, "another error", func() bool { return u.logged(says) == 2 })
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "no file", func() bool { return u.logged(says) == 3 })
-	write(t, path, strings.Repeat("x", 101))
-	eventually(t, "a huge file", func() bool { return u.logged(says) == 4 })
-	if !u.is("one")() {
-		t.Error("something bad was used")
-	}
-	write(t, path, "one")
-	eventually(t, "the good content again", func() bool { return u.logged("again what it was") == 1 })
-	write(t, path, "two")
-	eventually(t, "new content", u.is("two"))
-	if got := u.logged(says); got != 4 {
-		t.Errorf("%d errors were reported, want each of four once", got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "f")
+		write := func(content string) { put(t, path, []byte(content)) } // never half
+		write("one")
+		u := watchedAt(t, path, func(w *watchedFile) { w.deaf, w.interval = true, time.Second })
+		// The file is read ten times before it is another one.
+		reported := func(what string, lines int) {
+			t.Helper()
+			time.Sleep(10 * time.Second)
+			if got := u.logged("cannot be used"); got != lines {
+				t.Errorf("%s: %d errors were reported, want each of %d once", what, got, lines)
+			}
+			if !u.is("one")() {
+				t.Errorf("%s: something bad was used", what)
+			}
+		}
+		write("bad: first")
+		reported("the first error", 1)
+		write("bad: second")
+		reported("another error", 2)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		reported("no file", 3)
+		write(strings.Repeat("x", 101))
+		reported("a huge file", 4)
+		write("one")
+		reported("the good content again", 4)
+		if u.logged("again what it was") != 1 {
+			t.Error("the log does not say once that the good content is there again")
+		}
+		write("two")
+		time.Sleep(10 * time.Second)
+		if !u.is("two")() {
+			t.Error("new content was not used")
+		}
+	})
 }
 
 func TestNewEntriesOfTheFileAreInForceWithoutARestart(t *testing.T) {
 	t.Parallel()
 	f := startFake(t)
 	c := f.config(t)
+	log := &used{}
+	c.Log = slog.New(slog.NewTextHandler(log, nil))
 	run(t, c)
 	client, err := workloadapi.New(t.Context(), workloadapi.WithAddr("unix://"+c.Socket))
 	if err != nil {
@@ -188,6 +204,7 @@ func TestNewEntriesOfTheFileAreInForceWithoutARestart(t *testing.T) {
 	}
 	eventually(t, "the file that took its place", is("/service/two"))
 	write(t, c.Entries, "entries: [{spiffeId: 'spiffe://evil.local/x', selectors: ['unix:uid:"+strconv.Itoa(os.Getuid())+"']}]\n")
+	eventually(t, "the bad file was read", func() bool { return log.logged("not of the trust domain") > 0 })
 	write(t, c.Entries+".new", entry("/service/three"))
 	if err := os.Rename(c.Entries+".new", c.Entries); err != nil {
 		t.Fatal(err)

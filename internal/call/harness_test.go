@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/bufbuild/protocompile"
-	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -27,10 +26,11 @@ import (
 
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/internal/call"
+	"example.com/rolecall/internal/leaktest"
 	"example.com/rolecall/rolecalltest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 const bindings = `
 trustDomain: mesh.local

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,21 +23,30 @@ func TestALedgerThatDoesNotAnswerIsNotTakenForOneWithOtherBindings(t *testing.T)
 		t.Fatal(err)
 	}
 	_ = listener.Close()
+	answered, enough := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(enough)
+	var asked atomic.Bool
 	older := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Swap(true) {
+			enough() // the first answer has been read
+		}
 		_, _ = w.Write([]byte(`{"policy": {"version": "older"}}`))
 	}))
 	t.Cleanup(older.Close)
-	for _, test := range []struct{ name, admin, want string }{
-		{"it hangs", hangs.Listener.Addr().String(), "does not answer"},
-		{"it is gone", listener.Addr().String(), "does not answer"},
-		{"it goes by other bindings", older.Listener.Addr().String(), `but by version "older"`},
+	soon, cancel := context.WithTimeout(t.Context(), time.Second)
+	t.Cleanup(cancel)
+	for _, test := range []struct {
+		name, admin, want string
+		ctx               context.Context
+	}{
+		{"it hangs", hangs.Listener.Addr().String(), "does not answer", soon},
+		{"it is gone", listener.Addr().String(), "does not answer", soon},
+		{"it goes by other bindings", older.Listener.Addr().String(), `but by version "older"`, answered},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-			defer cancel()
 			tour := &tour{file: &mesh.File{}, ledger: mesh.Service{Name: "ledger", Admin: test.admin}, policy: &interceptors.Policy{Version: "newer"}}
-			if err := tour.inForce(ctx); err == nil || !strings.Contains(err.Error(), test.want) {
+			if err := tour.inForce(test.ctx); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("inForce: %v, want %q in it", err, test.want)
 			}
 		})

@@ -88,7 +88,7 @@ func euro(cents int64) *ledgerv1.Money { return &ledgerv1.Money{Currency: "EUR",
 // that may not.
 func openAccounts(t *testing.T, ledger ledgerv1.LedgerServiceClient, owner string) (from, to string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), upTimeout) // some have just started the ledger
 	defer cancel()
 	open := func(owner string, negative bool) string {
 		response, err := ledger.OpenAccount(ctx, &ledgerv1.OpenAccountRequest{Owner: owner, Currency: "EUR", AllowNegative: negative})

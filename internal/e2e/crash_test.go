@@ -19,9 +19,13 @@ import (
 // shortLife makes certificates that are renewed every seven seconds.
 var shortLife = []string{"--leaf-ttl", "15s", "--issuer-ttl", "90s"}
 
+// renewal bounds the wait for a renewal below, where certificates live longer: nobody may run out of one while an agent or an
+// authority is started again, on a machine that is busy.
+const renewal = time.Minute
+
 func TestCrashedProcessesComeBack(t *testing.T) {
 	t.Parallel()
-	running := startMesh(t, shortLife...)
+	running := startMesh(t, "--leaf-ttl", "30s", "--issuer-ttl", "3m")
 	alice := running.caller(t, "alice")
 	ledger := alice.ledger(t)
 	_, account := openAccounts(t, ledger, "")
@@ -70,7 +74,7 @@ func TestCrashedProcessesComeBack(t *testing.T) {
 			})
 			back := time.Now()
 			for _, service := range []string{"ledger", "users", "tokens", "keys", "orders"} {
-				await(t, service+" has a new certificate", func() error {
+				awaitFor(t, service+" has a new certificate", renewal, func() error {
 					if err := balance(); err != nil {
 						t.Fatalf("a call while certificates are renewed: %v", err)
 					}

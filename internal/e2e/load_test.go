@@ -72,6 +72,17 @@ func (s *sightings) note(c *caller, err error, took time.Duration, server peer.P
 	}
 }
 
+// enough tells what is missing of what a load is to have seen.
+func (s *sightings) enough(plan rotation) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if servers, issuers := len(s.servers)-1, len(s.issuers)-1; s.calls < plan.calls || servers < plan.leaves || len(s.clients) < 2*plan.leaves || issuers < plan.issuers {
+		return fmt.Errorf("%d calls, want %d; the server's certificate was replaced %d times, want %d; %d of clients, want %d; the issuer was replaced %d times, want %d",
+			s.calls, plan.calls, servers, plan.leaves, len(s.clients), 2*plan.leaves, issuers, plan.issuers)
+	}
+	return nil
+}
+
 func (s *sightings) report(t *testing.T) {
 	t.Helper()
 	s.mu.Lock()

@@ -89,9 +89,10 @@ func TestSecondHostJoinsByTicket(t *testing.T) {
 	h.startLedger(t, agent, listen)
 
 	alice := h.issue(t, "alice")
+	grpcurl := tool(t, "grpcurl") // which may have to be built
 	var out string
 	await(t, "the ledger of the other machine answers", func() error {
-		args := append(n.on(0)[1:], tool(t, "grpcurl"), "-max-time", "5", "-cacert", filepath.Join(h.ca, "bundle.pem"), "-cert", alice.Cert, "-key", alice.Key,
+		args := append(n.on(0)[1:], grpcurl, "-max-time", "5", "-cacert", filepath.Join(h.ca, "bundle.pem"), "-cert", alice.Cert, "-key", alice.Key,
 			"-import-path", filepath.Join(repository(t), "proto"), "-proto", "ledger/v1/ledger.proto",
 			"-d", withRequestID(`{"currency": "EUR"}`), listen, "ledger.v1.LedgerService/OpenAccount")
 		said, err := exec.Command("ip", args...).CombinedOutput()

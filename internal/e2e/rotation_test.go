@@ -28,10 +28,10 @@ const (
 	streams = 2
 	pace    = 20 * time.Millisecond
 	// callTimeout is far more than a call takes, and little enough that one that hangs is one that failed.
-	callTimeout = 3 * time.Second
+	callTimeout = 10 * time.Second
 )
 
-// rotation is how long certificates live, how long the load lasts, and what must have been seen at its end.
+// rotation is how long certificates live, how long the load lasts at least, and what must have been seen at its end.
 type rotation struct {
 	leaf, issuer, load time.Duration
 	// age is how old the first issuer is when the mesh comes up, so that it is replaced within a short load.
@@ -117,6 +117,7 @@ func TestSoakNoCallFailsWhileCertificatesRotate(t *testing.T) {
 	firstRoot := readFile(t, running.file.Bundle)
 	rotateRoot(t, running)
 	<-lasted.Done()
+	awaitFor(t, "enough calls were made, under enough certificates", rootStep, func() error { return seen.enough(plan) })
 	endLoad()
 	clients.Wait()
 	dave.report(t)
@@ -139,15 +140,6 @@ func TestSoakNoCallFailsWhileCertificatesRotate(t *testing.T) {
 		if len(w.ends) != 1 || w.ends[codes.Unavailable] == 0 {
 			t.Errorf("streams ended with %v, want UNAVAILABLE only, which says: come again", w.ends)
 		}
-	}
-	if seen.calls < plan.calls {
-		t.Errorf("%d calls were made, want at least %d", seen.calls, plan.calls)
-	}
-	if got := len(seen.servers) - 1; got < plan.leaves || len(seen.clients) < 2*plan.leaves {
-		t.Errorf("the server's certificate was replaced %d times and %d of clients were seen, want at least %d and %d", got, len(seen.clients), plan.leaves, 2*plan.leaves)
-	}
-	if got := len(seen.issuers) - 1; got < plan.issuers {
-		t.Errorf("the issuer was replaced %d times, want at least %d: %v", got, plan.issuers, seen.issuers)
 	}
 	if lastRoot := readFile(t, running.file.Bundle); lastRoot == firstRoot || len(certificatesIn(t, running.file.Bundle)) != 1 {
 		t.Errorf("the bundle is not the new root alone:\n%s", lastRoot)

@@ -200,12 +200,13 @@ func shortTempDir(t *testing.T) string {
 	return dir
 }
 
-// freeAddress is not one of those that the system gives out until somebody listens on it.
+// freeAddress is one that nobody else is given until the end of the test.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	ports, err := mesh.FreePorts(1)
+	ports, release, err := mesh.FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(release)
 	return mesh.Use{Port: ports[0]}.Address()
 }

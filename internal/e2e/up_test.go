@@ -37,10 +37,11 @@ func TestPortsInUseAreNamed(t *testing.T) {
 	var port int
 	var taken net.Listener
 	await(t, "a port is taken", func() error {
-		ports, err := mesh.FreePorts(1)
+		ports, release, err := mesh.FreePorts(1)
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer release()
 		port = ports[0]
 		// A process that is being started at this moment may hold the socket of the look a little longer.
 		taken, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))

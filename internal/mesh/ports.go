@@ -51,22 +51,37 @@ func CheckPorts(uses []Use) error {
 	return fmt.Errorf("%d %s cannot be listened on:\n%s\nstop what uses them, choose others with --base-port, or any with --base-port 0", len(taken), noun, strings.Join(taken, "\n"))
 }
 
-// FreePorts returns n different ports that can be listened on now.
-func FreePorts(n int) ([]int, error) {
-	seen := make(map[int]bool, n)
-	ports := make([]int, 0, n)
+// FreePorts returns n different ports that can be listened on now, and are given to nobody else who asks here until release
+// is called or this process ends: from the look to the listen, and while a process that listens is started again.
+func FreePorts(n int) (ports []int, release func(), err error) {
+	var held []net.PacketConn
+	release = func() {
+		for _, h := range held {
+			_ = h.Close()
+		}
+	}
 	for range 1000 {
 		if len(ports) == n {
-			return ports, nil
+			return ports, release, nil
 		}
 		port := lowestFree + rand.IntN(highestFree-lowestFree+1)
-		if seen[port] || listenable(port) != nil {
+		h, err := hold(port)
+		if err != nil {
 			continue
 		}
-		seen[port] = true
-		ports = append(ports, port)
+		held = append(held, h)
+		if listenable(port) == nil {
+			ports = append(ports, port)
+		}
 	}
-	return nil, fmt.Errorf("found only %d free ports of %d between %d and %d: name a range with --base-port", len(ports), n, lowestFree, highestFree)
+	release()
+	return nil, nil, fmt.Errorf("found only %d free ports of %d between %d and %d: name a range with --base-port", len(ports), n, lowestFree, highestFree)
+}
+
+// hold takes the UDP port of the same number, which nothing here uses: it stands for the TCP port, as all processes of the
+// machine see who has it, and the system gives it back when its holder ends.
+func hold(port int) (net.PacketConn, error) {
+	return net.ListenPacket("udp", net.JoinHostPort(Loopback, strconv.Itoa(port)))
 }
 
 func listenable(port int) error {

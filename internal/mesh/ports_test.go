@@ -22,10 +22,11 @@ func TestEveryPortInUseIsNamedWithItsProcess(t *testing.T) {
 		t.Cleanup(func() { lis.Close() })
 		uses = append(uses, mesh.Use{Name: name, Port: lis.Addr().(*net.TCPAddr).Port})
 	}
-	free, err := mesh.FreePorts(1)
+	free, release, err := mesh.FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer release()
 	err = mesh.CheckPorts(append(uses, mesh.Use{Name: "orders", Port: free[0]}))
 	if err == nil {
 		t.Fatal("two ports in use and no error")
@@ -46,10 +47,11 @@ func TestEveryPortInUseIsNamedWithItsProcess(t *testing.T) {
 
 func TestFreePortsAreDifferentAndFree(t *testing.T) {
 	t.Parallel()
-	ports, err := mesh.FreePorts(20)
+	ports, release, err := mesh.FreePorts(20)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer release()
 	seen := map[int]bool{}
 	for _, port := range ports {
 		if seen[port] {
@@ -60,4 +62,28 @@ func TestFreePortsAreDifferentAndFree(t *testing.T) {
 	if err := mesh.CheckPorts([]mesh.Use{{Name: "x", Port: ports[0]}}); err != nil {
 		t.Error(err)
 	}
+}
+
+// Two who bring up a mesh at the same moment: each listens on what it was given a moment later.
+func TestAPortThatWasGivenOutIsGivenToNobodyElse(t *testing.T) {
+	t.Parallel()
+	ports, release, err := mesh.FreePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, err := mesh.Hold(ports[0]); err == nil {
+		_ = h.Close()
+		t.Errorf("port %d is given out twice", ports[0])
+	}
+	lis, err := net.Listen("tcp", mesh.Use{Port: ports[0]}.Address())
+	if err != nil {
+		t.Fatalf("whoever it was given to cannot listen on it: %v", err)
+	}
+	defer lis.Close()
+	release()
+	h, err := mesh.Hold(ports[0])
+	if err != nil {
+		t.Fatalf("it was given back and is still held: %v", err)
+	}
+	_ = h.Close()
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
-	"go.uber.org/goleak"
 	channelzv1 "google.golang.org/grpc/channelz/grpc_channelz_v1"
 	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -22,11 +21,12 @@ import (
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/interceptors/exactlyonce"
 	"example.com/rolecall/interceptors/usertoken"
+	"example.com/rolecall/internal/leaktest"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/node/nodetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 const roles = `
 trustDomain: mesh.local

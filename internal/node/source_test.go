@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,9 +29,11 @@ type workloadAPI struct {
 	workload.UnimplementedSpiffeWorkloadAPIServer
 	mesh  *nodetest.Mesh
 	paths []string
+	asked func() // each time
 }
 
 func (w *workloadAPI) FetchX509SVID(_ *workload.X509SVIDRequest, stream grpc.ServerStreamingServer[workload.X509SVIDResponse]) error {
+	w.asked()
 	if len(w.paths) == 0 {
 		return status.Error(codes.PermissionDenied, "no identity issued")
 	}
@@ -53,15 +56,20 @@ func (w *workloadAPI) FetchX509SVID(_ *workload.X509SVIDRequest, stream grpc.Ser
 }
 
 // serveWorkloadAPI sets SPIFFE_ENDPOINT_SOCKET to a Workload API that offers these paths.
-func serveWorkloadAPI(t *testing.T, mesh *nodetest.Mesh, paths ...string) {
+func serveWorkloadAPI(t *testing.T, mesh *nodetest.Mesh, asked func(), paths ...string) {
 	t.Helper()
-	socket := filepath.Join(t.TempDir(), "w.sock")
+	dir, err := os.MkdirTemp("", "node") // t.TempDir makes paths that are too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "w.sock")
 	lis, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Skipf("no Unix sockets here: %v", err)
 	}
 	server := grpc.NewServer()
-	workload.RegisterSpiffeWorkloadAPIServer(server, &workloadAPI{mesh: mesh, paths: paths})
+	workload.RegisterSpiffeWorkloadAPIServer(server, &workloadAPI{mesh: mesh, paths: paths, asked: asked})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -86,7 +94,7 @@ func TestAServiceRunsOnAnotherWorkloadAPI(t *testing.T) {
 		"the ID of its own service": {[]string{"/service/other", "/service/users"}, spiffeid.ID{}, "/service/users"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			serveWorkloadAPI(t, mesh, tc.offered...)
+			serveWorkloadAPI(t, mesh, func() {}, tc.offered...)
 			s := newSlow()
 			close(s.end)
 			service := mesh.Start(t, "users", "", s.setup, func(cfg *node.Config) { cfg.Source, cfg.ID = nil, tc.id })
@@ -101,10 +109,8 @@ func TestAServiceRunsOnAnotherWorkloadAPI(t *testing.T) {
 
 func TestWithoutACertificateTheErrorSaysWhatToDo(t *testing.T) {
 	mesh := nodetest.New(t, roles)
-	run := func(t *testing.T, patience time.Duration, says ...string) {
+	run := func(ctx context.Context, t *testing.T, says ...string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
 		err := node.Run(ctx, node.Config{
 			Name: "users", ID: mesh.CA.ID("/service/users"), Listen: "127.0.0.1:0", Roles: mesh.Roles, Log: slog.New(slog.DiscardHandler),
 		}, newSlow().setup)
@@ -116,18 +122,19 @@ func TestWithoutACertificateTheErrorSaysWhatToDo(t *testing.T) {
 	}
 	t.Run("no socket is named", func(t *testing.T) {
 		t.Setenv("SPIFFE_ENDPOINT_SOCKET", "")
-		run(t, nodetest.Patience, "SPIFFE_ENDPOINT_SOCKET is not set")
+		run(nodetest.Context(t), t, "SPIFFE_ENDPOINT_SOCKET is not set")
 	})
 	t.Run("the name of the socket is wrong", func(t *testing.T) {
 		t.Setenv("SPIFFE_ENDPOINT_SOCKET", "http://agent")
-		run(t, nodetest.Patience, "SPIFFE_ENDPOINT_SOCKET=http://agent")
+		run(nodetest.Context(t), t, "SPIFFE_ENDPOINT_SOCKET=http://agent")
 	})
 	t.Run("other identities are offered", func(t *testing.T) {
-		serveWorkloadAPI(t, mesh, "/service/ledger", "/service/orders")
-		run(t, nodetest.Patience, "does not offer spiffe://mesh.local/service/users", "spiffe://mesh.local/service/ledger", "spiffe://mesh.local/service/orders")
+		serveWorkloadAPI(t, mesh, func() {}, "/service/ledger", "/service/orders")
+		run(nodetest.Context(t), t, "does not offer spiffe://mesh.local/service/users", "spiffe://mesh.local/service/ledger", "spiffe://mesh.local/service/orders")
 	})
 	t.Run("the service is stopped while it waits", func(t *testing.T) {
-		serveWorkloadAPI(t, mesh)
-		run(t, 100*time.Millisecond, "stopped while waiting for a certificate")
+		ctx, stop := context.WithCancel(nodetest.Context(t))
+		serveWorkloadAPI(t, mesh, stop)
+		run(ctx, t, "stopped while waiting for a certificate")
 	})
 }

@@ -11,11 +11,11 @@ import (
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
-	"go.uber.org/goleak"
 
 	authorityv1 "example.com/rolecall/gen/authority/v1"
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/internal/certfile"
+	"example.com/rolecall/internal/leaktest"
 	"example.com/rolecall/internal/mesh"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/rootrotation"
@@ -23,7 +23,7 @@ import (
 	"example.com/rolecall/services/authority"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // Lives of leaves. A root is not retired before the last certificate under it has ended, so a test that retires one takes the
 // shortest that a machine can be asked to keep up with: the race detector makes opening a key ten times slower.

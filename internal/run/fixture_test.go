@@ -18,8 +18,8 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
-	"go.uber.org/goleak"
 
+	"example.com/rolecall/internal/leaktest"
 	"example.com/rolecall/internal/mesh"
 	"example.com/rolecall/pki"
 	"example.com/rolecall/pki/agent"
@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	case "grandchild": // launches another that prints it, as `go run` does
 		os.Exit(launch())
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 func printIdentity() int {

@@ -13,12 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 
 	tokensv1 "example.com/rolecall/gen/tokens/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/internal/leaktest"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/node/nodetest"
 	"example.com/rolecall/internal/session"
@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(helperEnv) != "" {
 		os.Exit(helper())
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 const (
@@ -53,13 +53,20 @@ type desk struct {
 	client        *client
 	path          string
 	session       *session.Session
-	offset        atomic.Int64 // of the clock of both services
+	offset        atomic.Int64              // of the clock of both services
+	stopped       atomic.Pointer[time.Time] // where that clock stands still; nil: it goes
 }
 
 func newDesk(t *testing.T, config tokens.Config) *desk {
 	t.Helper()
 	d := &desk{mesh: nodetest.New(t, roles), path: filepath.Join(t.TempDir(), "mesh", "session.json")}
-	config.Now = func() time.Time { return time.Now().Add(time.Duration(d.offset.Load())) }
+	config.Now = func() time.Time {
+		now := time.Now()
+		if at := d.stopped.Load(); at != nil {
+			now = *at
+		}
+		return now.Add(time.Duration(d.offset.Load()))
+	}
 	d.users = d.mesh.Start(t, "users", "", users.New(users.Config{Cost: users.Argon2{Passes: 1, MemoryKiB: 64, Lanes: 1}, Now: config.Now}))
 	d.tokens = d.mesh.Start(t, "tokens", "", tokens.New(config), func(cfg *node.Config) {
 		cfg.Peers = map[string]node.Peer{"users": d.users.Peer()}
@@ -84,6 +91,12 @@ func (d *desk) login(t *testing.T, roles ...string) session.Tokens {
 		t.Fatalf("login: %v", err)
 	}
 	return logged
+}
+
+// stop has the clock of both services stand still: less time passes for them than for this machine, however busy it is.
+func (d *desk) stop() {
+	now := time.Now()
+	d.stopped.Store(&now)
 }
 
 // self asks users on whose behalf a token speaks, and returns the reason of a refusal.

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
-	"go.uber.org/goleak"
 
 	"example.com/rolecall/internal/catalog"
+	"example.com/rolecall/internal/leaktest"
 	"example.com/rolecall/internal/mesh"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/pki"
@@ -22,7 +22,7 @@ import (
 	"example.com/rolecall/services/authority"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // patience is how long a test waits for what should happen at once.
 const patience = 10 * time.Second

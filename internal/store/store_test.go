@@ -11,15 +11,15 @@ import (
 	"testing/fstest"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"example.com/rolecall/internal/leaktest"
 	"example.com/rolecall/internal/store"
 	"example.com/rolecall/internal/store/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 var migrations = fstest.MapFS{"0001_counters.sql": {Data: []byte(`-- +goose Up
 CREATE TABLE counters (name TEXT COLLATE "binary" NOT NULL PRIMARY KEY, value BIGINT NOT NULL);

@@ -19,8 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"example.com/rolecall/internal/leaktest"
 	"example.com/rolecall/internal/supervisor"
 )
 
@@ -32,7 +31,7 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv("ROLE"); role != "" {
 		os.Exit(play(role))
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 func play(role string) int {

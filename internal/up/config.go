@@ -107,19 +107,20 @@ func (c *Config) trustDomain(d mesh.Dir) (spiffeid.TrustDomain, error) {
 	return td, nil
 }
 
-// ports gives every service its two ports and looks whether they are free.
-func (c *Config) ports() (map[string]ports, error) {
+// ports gives every service its two ports and looks whether they are free. Free ones are kept from others who bring up a mesh
+// until release is called.
+func (c *Config) ports() (given map[string]ports, release func(), err error) {
 	services := catalog.Services()
-	given := make(map[string]ports, len(services))
+	given = make(map[string]ports, len(services))
 	if c.BasePort == 0 {
-		free, err := mesh.FreePorts(2 * len(services))
+		free, release, err := mesh.FreePorts(2 * len(services))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for i, s := range services {
 			given[s.Name] = ports{free[2*i], free[2*i+1]}
 		}
-		return given, nil
+		return given, release, nil
 	}
 	var uses []mesh.Use
 	for _, s := range services {
@@ -127,7 +128,7 @@ func (c *Config) ports() (map[string]ports, error) {
 		given[s.Name] = p
 		uses = append(uses, mesh.Use{Name: s.Name, Port: p.service}, mesh.Use{Name: s.Name + " admin", Port: p.admin})
 	}
-	return given, mesh.CheckPorts(uses)
+	return given, func() {}, mesh.CheckPorts(uses)
 }
 
 type ports struct{ service, admin int }

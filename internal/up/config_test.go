@@ -64,10 +64,11 @@ func TestValuesThatCannotBeMeantAreWrongUsage(t *testing.T) {
 
 func TestFreePortsAreGivenToEveryServiceTwice(t *testing.T) {
 	t.Parallel()
-	given, err := (&Config{}).ports()
+	given, release, err := (&Config{}).ports()
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer release()
 	var all []int
 	for _, name := range catalog.Names() {
 		all = append(all, given[name].service, given[name].admin)
@@ -85,10 +86,11 @@ func TestNoCommandLineHoldsTheDatabasesPassword(t *testing.T) {
 	if err := r.database(); err != nil {
 		t.Fatal(err)
 	}
-	given, err := r.config.ports()
+	given, release, err := r.config.ports()
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer release()
 	p := &plan{dir: r.dir, td: spiffeid.RequireTrustDomainFromString("mesh.local"), ports: given, url: true, leafTTL: time.Hour}
 	for _, s := range catalog.Services() {
 		args := strings.Join(p.serveArgs(s), " ")

@@ -35,13 +35,25 @@ func TestAProcessThatIsNotRegisteredIsReportedWithTheReason(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer own.Close()
+	noted := func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.refused["ledger"] != nil
+	}
 	tried := make(chan struct{})
 	sup := supervisor.New(func(supervisor.Event) {})
 	r.logs["ledger"] = own
 	r.tasks["ledger"] = sup.Start(supervisor.Program{Name: "ledger", Path: "/bin/sleep", Args: []string{"60"}, Log: own,
 		Admit: func(ctx context.Context, pid int) error {
-			soon, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+			soon, cancel := context.WithCancel(ctx)
 			defer cancel()
+			go func() {
+				for ctx.Err() == nil && !noted() {
+					time.Sleep(10 * time.Millisecond)
+				}
+				time.Sleep(200 * time.Millisecond) // for more tries, which are not logged
+				cancel()
+			}()
 			_ = r.admit(soon, "ledger", agent.Registration{ID: spiffeid.RequireFromString("spiffe://mesh.local/service/ledger"), PID: pid})
 			close(tried)
 			<-ctx.Done()
@@ -49,7 +61,7 @@ func TestAProcessThatIsNotRegisteredIsReportedWithTheReason(t *testing.T) {
 		}})
 	select {
 	case <-tried:
-	case <-time.After(10 * time.Second):
+	case <-time.After(2 * patience):
 		t.Fatal("the process was not admitted")
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -80,6 +80,7 @@ type run struct {
 	policy    *interceptors.Policy
 	users     []mesh.User
 	notices   []string // for the table
+	release   func()   // gives the ports back, which nobody else is given meanwhile; nil: there are none
 
 	sup      *supervisor.Supervisor
 	keeping  sync.WaitGroup // of registrations
@@ -95,6 +96,11 @@ type run struct {
 
 func (r *run) whole(ctx context.Context) (err error) {
 	r.began = time.Now()
+	defer func() {
+		if r.release != nil {
+			r.release()
+		}
+	}()
 	if err := r.prepare(); err != nil {
 		return err
 	}
@@ -135,7 +141,7 @@ func (r *run) prepare() error {
 	}
 	r.plan = &plan{dir: r.dir, td: td, leafTTL: r.config.LeafTTL, accessTTL: r.config.AccessTTL, url: r.config.Database != "", auditAllowed: r.config.AuditAllowed,
 		federate: r.config.Federate, endpoint: r.config.BundleEndpoint}
-	if r.plan.ports, err = r.config.ports(); err != nil {
+	if r.plan.ports, r.release, err = r.config.ports(); err != nil {
 		return err
 	}
 	if r.plan.api, r.plan.control, err = r.dir.Sockets(); err != nil {

@@ -15,13 +15,13 @@ func TestAttackAnotherFileAtThePathInAMountNamespace(t *testing.T) {
 	if err := os.WriteFile(path, []byte("#!/bin/false\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("unshare", "-Urm", "sh", "-c", `mount --bind "$(command -v sleep)" "$1" && exec "$1" 60`, "sh", path)
+	cmd := exec.Command("unshare", "-Urm", "sh", "-c", `mount --bind "$(command -v sleep)" "$1" && exec "$1" 600`, "sh", path)
 	if err := cmd.Start(); err != nil {
 		withoutNamespaces(t, err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	go func() { ended <- cmd.Wait(); close(ended) }()
+	t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
 	eventually(t, "the process runs under the path, or cannot", func() bool {
 		select {
 		case err := <-ended:

@@ -39,7 +39,10 @@ func asUser(t *testing.T, uid uint32) func(*exec.Cmd) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	copied := filepath.Join(dir, "child")
-	if err := errors.Join(os.WriteFile(copied, data, 0o755), os.Chmod(copied, 0o755), os.Chmod(dir, 0o755)); err != nil {
+	syscall.ForkLock.RLock() // what another test starts meanwhile would have the file open for writing for a moment, and ours could not run it
+	err = os.WriteFile(copied, data, 0o755)
+	syscall.ForkLock.RUnlock()
+	if err := errors.Join(err, os.Chmod(copied, 0o755), os.Chmod(dir, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	return func(cmd *exec.Cmd) {

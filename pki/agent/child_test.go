@@ -12,13 +12,13 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/spiffe/go-spiffe/v2/svid/jwtsvid"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/status"
+
+	"example.com/rolecall/internal/leaktest"
 )
 
 // childEnv makes this test binary act as another process: what it does, a colon, and the socket.
@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	if what, socket, ok := strings.Cut(os.Getenv(childEnv), ":"); ok {
 		os.Exit(child(what, socket))
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // child is the other process: it prints one line and exits when its standard input is closed.
@@ -108,7 +108,7 @@ func fetchJWT(socket string) string {
 }
 
 func passConnection(socket string) error {
-	conn, err := net.DialTimeout("unix", socket, time.Second)
+	conn, err := net.DialTimeout("unix", socket, patience)
 	if err != nil {
 		return err
 	}

@@ -114,7 +114,7 @@ func (s *Server) logRefused(p peer, message string, args ...any) {
 
 // known looks until the process of the stream is a workload: one of our own user has a moment to be registered.
 func (s *Server) known(ctx context.Context, st *stream) ([]names, []*identity, error) {
-	patience := time.NewTimer(unattestedWait)
+	patience := time.NewTimer(s.config.unattestedWait)
 	defer patience.Stop()
 	for {
 		found, identities, err := s.look(ctx, st)

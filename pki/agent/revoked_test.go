@@ -8,13 +8,14 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"example.com/rolecall/rolecalltest"
 )
 
 // gauge is a signer that knows how many requests it has at the same time, at most.
@@ -28,53 +29,49 @@ func (g *gauge) Sign(ctx context.Context, csr []byte) ([]*x509.Certificate, erro
 	defer g.now.Add(-1)
 	for most := g.most.Load(); now > most && !g.most.CompareAndSwap(most, now); most = g.most.Load() {
 	}
-	time.Sleep(time.Millisecond) // a network
+	time.Sleep(700 * time.Millisecond) // so long that many more would be signed at the same time
 	return g.testSigner.Sign(ctx, csr)
 }
 
 func TestAttackARevokedIssuerIsNoStorm(t *testing.T) {
 	t.Parallel()
-	var g *gauge
-	a := startAgent(t, func(c *Config, s *testSigner) {
-		s.life = 20 * time.Second // so that at once is within a second
-		g = &gauge{testSigner: s}
-		c.Signer, c.Log = g, slog.New(slog.DiscardHandler)
-	})
-	const many = 100
-	for n := range many {
-		registered, err := Register(t.Context(), a.config.Control, Registration{ID: a.id(fmt.Sprintf("/service/s%d", n)), PID: os.Getpid()})
-		if err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		ca := rolecalltest.NewCA(t, "mesh.local")
+		g := &gauge{testSigner: &testSigner{td: ca.TrustDomain()}}
+		g.issuer, g.key = ca.Intermediate()
+		s := newServer(Config{TrustDomain: ca.TrustDomain(), Bundle: ca.Bundle(), Signer: g, Log: slog.New(slog.DiscardHandler), now: time.Now})
+		defer s.registry.stop()
+		const many = 100
+		var all []*identity
+		for n := range many {
+			all = append(all, s.registry.hold(names{id: ca.ID(fmt.Sprintf("/service/s%d", n))}))
 		}
-		t.Cleanup(func() { _ = registered.Close(); <-registered.Gone() })
-	}
-	old := sha256.Sum256(a.signer.issuer.RawSubjectPublicKeyInfo)
-	a.signer.mu.Lock()
-	a.signer.issuer, a.signer.key = a.ca.Intermediate()
-	next := a.signer.issuer
-	a.signer.mu.Unlock()
-	g.most.Store(0)
-	a.SetRevokedIssuers([][32]byte{old})
-	eventually(t, "a hundred certificates under the next issuer", func() bool {
+		time.Sleep(time.Minute)
+		old := sha256.Sum256(g.issuer.RawSubjectPublicKeyInfo)
+		g.mu.Lock()
+		g.issuer, g.key = ca.Intermediate()
+		g.mu.Unlock()
+		g.most.Store(0)
+		s.SetRevokedIssuers([][32]byte{old})
+		time.Sleep(time.Minute)
 		under := 0
-		for _, reg := range a.registry.list() {
-			if current, err := reg.identity.current(time.Now()); err == nil && current.chain[1].Equal(next) {
+		for _, i := range all {
+			if current, err := i.current(time.Now()); err == nil && current.chain[1].Equal(g.issuer) {
 				under++
 			}
 		}
-		return under == many
+		if got := g.signed(); under != many || got != 2*many {
+			t.Errorf("%d certificates are under the next issuer and %d were signed, want %d and each once more", under, got, many)
+		}
+		if got := g.most.Load(); got != signingAtOnce {
+			t.Errorf("%d were signed at the same time, want %d", got, signingAtOnce)
+		}
 	})
-	if got := a.signer.signed(); got != 2*many {
-		t.Errorf("%d certificates were signed, want %d and each once more", got, many)
-	}
-	if got := g.most.Load(); got > signingAtOnce {
-		t.Errorf("%d were signed at the same time, want %d at most", got, signingAtOnce)
-	}
 }
 
 func TestACertificateOfAnIssuerThatWasRevokedIsNotTaken(t *testing.T) {
 	t.Parallel()
-	a := startAgent(t, func(_ *Config, s *testSigner) { s.life = 20 * time.Second })
+	a := startAgent(t, nil)
 	a.register(t, "/service/ledger")
 	one := a.registry.list()[0].identity
 	before, err := one.current(time.Now())

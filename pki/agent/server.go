@@ -42,7 +42,10 @@ type Config struct {
 	StreamsPerProcess int          // 256 if zero
 	Log               *slog.Logger // discarded if nil
 
-	stuckAfter time.Duration // a minute if zero
+	// For tests.
+	now            func() time.Time // the wall clock if nil
+	stuckAfter     time.Duration    // a minute if zero
+	unattestedWait time.Duration    // a second if zero
 }
 
 // Server is a running agent. Safe for concurrent use.
@@ -77,6 +80,12 @@ func New(c Config) (*Server, error) {
 	if c.stuckAfter == 0 {
 		c.stuckAfter = stuckAfter
 	}
+	if c.unattestedWait == 0 {
+		c.unattestedWait = unattestedWait
+	}
+	if c.now == nil {
+		c.now = func() time.Time { return time.Now().Round(0) }
+	}
 	if c.TrustDomain.IsZero() || c.Bundle == nil || c.Signer == nil {
 		return nil, errors.New("agent: trust domain, bundle and signer are needed")
 	}
@@ -86,7 +95,7 @@ func New(c Config) (*Server, error) {
 	if _, err := readProcess(os.Getpid()); err != nil {
 		return nil, fmt.Errorf("agent: processes cannot be told apart here: %w", err)
 	}
-	s := newServer(c, func() time.Time { return time.Now().Round(0) })
+	s := newServer(c)
 	var err error
 	if s.workload, err = listen(c.Socket, c.Shared); err != nil {
 		return nil, fmt.Errorf("agent: Workload API: %w", err)
@@ -98,7 +107,8 @@ func New(c Config) (*Server, error) {
 }
 
 // newServer makes a server without its sockets.
-func newServer(c Config, now func() time.Time) *Server {
+func newServer(c Config) *Server {
+	now := c.now
 	s := &Server{config: c, log: c.Log, now: now, subjects: newSubjects(), sums: newChecksums(),
 		tokens: newTokens(c.JWT, now, c.Log), handed: newHandouts(now),
 		streams: newCensus("streams", maxStreams, c.StreamsPerProcess), refusals: newSeldom(now), stopping: make(chan struct{})}

@@ -112,9 +112,11 @@ func TestAttackAForeignBundleForTheOwnTrustDomain(t *testing.T) {
 
 func TestWhatWasHandedOutIsKnownToTheEndOfTheCertificate(t *testing.T) {
 	t.Parallel()
-	a := startAgent(t, func(_ *Config, s *testSigner) { s.life = 6 * time.Second })
+	var clock setClock
+	a := startAgent(t, func(c *Config, _ *testSigner) { c.now = clock.now }) // certificates live for an hour
 	registered := a.register(t, "/service/ledger")
 	first := a.trust.Load().digest
+	<-a.Changed() // of the first roots
 	openStream(t, a)
 	stream := openStream(t, a)
 	id := a.id("/service/ledger")
@@ -126,7 +128,7 @@ func TestWhatWasHandedOutIsKnownToTheEndOfTheCertificate(t *testing.T) {
 	eventually(t, "two streams", same(HandedOut{id, first, 2}))
 	select {
 	case <-a.Changed():
-	default:
+	case <-time.After(patience):
 		t.Error("nothing was said of the first stream")
 	}
 	bundle := a.ca.Bundle()
@@ -145,7 +147,10 @@ func TestWhatWasHandedOutIsKnownToTheEndOfTheCertificate(t *testing.T) {
 	}
 	_ = registered.Close() // ends the streams
 	eventually(t, "no stream, and a certificate that lives", same(HandedOut{id, second, 0}))
-	eventually(t, "the end of the certificate", func() bool { return len(a.HandedOut()) == 0 })
+	clock.set(time.Hour)
+	if got := a.HandedOut(); len(got) != 0 {
+		t.Errorf("after the end of the certificate: %v", got)
+	}
 }
 
 func TestABundleCountsForTheWorkloadThatTheProcessIsNow(t *testing.T) {

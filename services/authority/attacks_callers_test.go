@@ -19,7 +19,6 @@ import (
 
 	authorityv1 "example.com/rolecall/gen/authority/v1"
 	"example.com/rolecall/internal/node"
-	"example.com/rolecall/internal/node/nodetest"
 	"example.com/rolecall/pki"
 	"example.com/rolecall/services/authority"
 )
@@ -141,7 +140,8 @@ func TestAttackADeniedIssuerKeyOnOpenConnections(t *testing.T) {
 func (r *realm) deny(t *testing.T, line string) {
 	t.Helper()
 	text := strings.TrimSpace(roles) + "\ndenied:\n  - " + line + "\n"
-	if err := os.WriteFile(r.mesh.Roles, []byte(text), 0o600); err != nil {
+	write(t, r.mesh.Roles+".new", text)
+	if err := os.Rename(r.mesh.Roles+".new", r.mesh.Roles); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -153,8 +153,8 @@ func until(t *testing.T, what string, holds func() bool) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !holds() {
-		if time.Since(began) > nodetest.Patience {
-			t.Fatalf("%s: not within %s", what, nodetest.Patience)
+		if time.Since(began) > patience {
+			t.Fatalf("%s: not within %s", what, patience)
 		}
 		<-tick.C
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"go.uber.org/goleak"
 
+	"example.com/rolecall/internal/leaktest"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/node/nodetest"
 	"example.com/rolecall/pki"
@@ -69,7 +70,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(code)
 	})
-	goleak.VerifyTestMain(m, cleanup)
+	leaktest.Main(m, cleanup)
 }
 
 func (m *made) open(t *testing.T) *pki.CA {
@@ -174,9 +175,13 @@ func csr(t *testing.T, key crypto.Signer, path string, dns []string, ips ...net.
 	return der
 }
 
+// patience is how long a test waits: a key takes a second or two to make where races are looked for, and on a machine that does
+// much else ten times as long.
+const patience = 6 * nodetest.Patience
+
 func within(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), nodetest.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -128,9 +128,13 @@ func TestAttackAOneTimeThingRedeemedBy100AtOnce(t *testing.T) {
 			t.Errorf("%d comes again: %v; %d had won", i, err, won[0])
 		}
 	}
-	if left, err := filepath.Glob(filepath.Join(r.dir, "tickets", ".*")); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v (%v)", left, err)
-	}
+	until(t, "nothing is left behind", func() bool { // other tests on the common CA write tickets too
+		left, err := filepath.Glob(filepath.Join(r.dir, "tickets", ".*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(left) == 0
+	})
 }
 
 // Whoever comes with a ticket of yesterday does not even get a connection.

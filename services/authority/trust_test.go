@@ -58,7 +58,8 @@ func TestReportsAndTheRecordTellWhoMayNotKnowANewRoot(t *testing.T) {
 		}
 	}
 	got := r.trustReports(t)
-	if !bytes.Equal(got.GetDigest(), digest[:]) || got.GetSequence() != bundle.GetBundle().GetSequence() || got.GetRefreshHintSeconds() != 60 {
+	// Other tests on the common CA give its bundle higher numbers meanwhile.
+	if !bytes.Equal(got.GetDigest(), digest[:]) || got.GetSequence() < bundle.GetBundle().GetSequence() || got.GetRefreshHintSeconds() != 60 {
 		t.Errorf("the present bundle is %x, %d, %d s", got.GetDigest(), got.GetSequence(), got.GetRefreshHintSeconds())
 	}
 	if len(got.GetReports()) != 1 {

@@ -315,8 +315,8 @@ func TestTheStreamsOfOneWorkloadAreBounded(t *testing.T) {
 	await(t, "the streams that ended are forgotten", func() bool {
 		messages, ended := follow(t, again, &keysv1.WatchKeysRequest{})
 		select {
-		case <-messages:
-			return true
+		case m := <-messages:
+			return m != nil // nil: the stream has ended
 		case <-ended:
 			return false
 		}

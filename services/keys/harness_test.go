@@ -10,11 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 
 	keysv1 "example.com/rolecall/gen/keys/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/internal/leaktest"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/node/nodetest"
 	"example.com/rolecall/internal/store/storetest"
@@ -22,7 +22,7 @@ import (
 	"example.com/rolecall/services/keys"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 const roles = "trustDomain: mesh.local\n"
 

@@ -172,5 +172,9 @@ func TestTheStopEndsWatches(t *testing.T) {
 	if err := <-ended; status.Code(err) != codes.Unavailable {
 		t.Errorf("the watch ended with %v, want %s", err, codes.Unavailable)
 	}
-	t.Logf("stopped after %s", time.Since(began))
+	took := time.Since(began)
+	t.Logf("stopped after %s", took)
+	if took >= nodetest.Patience {
+		t.Errorf("the open watch held up the stop for all of its grace, %s", nodetest.Patience)
+	}
 }

@@ -4,19 +4,19 @@ import (
 	"slices"
 	"testing"
 
-	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
+	"example.com/rolecall/internal/leaktest"
 	"example.com/rolecall/internal/node/nodetest"
 	"example.com/rolecall/internal/store/storetest"
 	"example.com/rolecall/rolecalltest"
 	"example.com/rolecall/services/ledger"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 const roles = `
 trustDomain: mesh.local

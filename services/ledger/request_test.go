@@ -23,6 +23,8 @@ func forget(t *testing.T, url string) {
 	driver, table := "sqlite", "rolecall_requests"
 	if strings.HasPrefix(url, "postgres") {
 		driver, table = "pgx", "ledger.rolecall_requests"
+	} else {
+		url += "?_pragma=busy_timeout(10000)" // the ledger may be writing
 	}
 	db, err := sql.Open(driver, url)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 
 	ledgerv1 "example.com/rolecall/gen/ledger/v1"
@@ -16,6 +15,7 @@ import (
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/interceptors"
 	"example.com/rolecall/interceptors/usertoken"
+	"example.com/rolecall/internal/leaktest"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/node/nodetest"
 	"example.com/rolecall/rolecalltest"
@@ -25,7 +25,7 @@ import (
 	"example.com/rolecall/services/users"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // What orders itself holds is all that it needs: users.reader and ledger.writer. The bank administers the books, and the
 // wallet is a workload with money of its own.
@@ -148,7 +148,6 @@ func (s *shop) start(t *testing.T) {
 	s.service = s.mesh.Start(t, "orders", s.database, orders.Setup, s.accept, func(cfg *node.Config) {
 		cfg.Peers = map[string]node.Peer{"users": s.users.Peer(), "ledger": {Target: s.wire.target(), ID: s.ledger.ID}}
 		cfg.Grace = 10 * time.Millisecond // who stops it, kills it
-		cfg.Once.Lease = time.Second
 	})
 	s.conn = s.mesh.Client(t, "/operator/alice", s.service)
 	s.alice = ordersv1.NewOrdersServiceClient(s.conn)
@@ -245,14 +244,17 @@ func (s *shop) wantTakings(t *testing.T, want int64) {
 	}
 }
 
+// patience is how long a test waits for what an attempt of the worker brings about: each comes later than the one before.
+const patience = 6 * nodetest.Patience
+
 // until waits until something is so.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for began := time.Now(); !is(); <-tick.C {
-		if time.Since(began) > nodetest.Patience {
-			t.Fatalf("%s: not within %s", what, nodetest.Patience)
+		if time.Since(began) > patience {
+			t.Fatalf("%s: not within %s", what, patience)
 		}
 	}
 }

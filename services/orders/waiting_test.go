@@ -78,12 +78,17 @@ func TestASignedPaymentIsCancelledOnceItsProofHasExpired(t *testing.T) {
 		w := s.wallet(t, "/service/wallet")
 		transfer := s.walletTransfer()
 		now := time.Now().Unix()
-		// Nobody gets as far as the signature. The ledger takes the proof for 9 to 10 seconds, longer than orders tries at first.
-		signed := claiming(t, claiming(t, w.sign(t, transfer), "iat", now-55), "exp", now+5)
+		// Nobody gets as far as the signature. The ledger takes the proof for a minute, far longer than orders tries at first.
+		signed := claiming(t, claiming(t, w.sign(t, transfer), "iat", now), "exp", now+60)
 		s.mesh.Keys.To(nil)
 		req := s.signedRequest(signed)
 		s.wantPending(t, req)
-		s.wantSettled(t, req, ordersv1.Order_STATE_FAILED)
+		until(t, "the worker has tried too, and tries again", func() bool { return s.attempts(t) > 2 })
+		s.expire(t, req)
+		placed := s.wantSettled(t, req, ordersv1.Order_STATE_FAILED)
+		if !strings.Contains(placed.GetOrder().GetFailure(), "its proof is not good any more") {
+			t.Errorf("it was cancelled for another reason: %v", placed.GetOrder())
+		}
 		s.mesh.Keys.To(s.keys)
 		// It pays for no other order either, fresh proof or not.
 		for name, payment := range map[string]*ordersv1.PlaceOrderRequest{
@@ -95,6 +100,29 @@ func TestASignedPaymentIsCancelledOnceItsProofHasExpired(t *testing.T) {
 		}
 		s.wantTakings(t, 0)
 	})
+}
+
+// attempts returns how many attempts the only request that runs has seen.
+func (s *shop) attempts(t *testing.T) (n int) {
+	t.Helper()
+	db, schema := s.tables(t)
+	defer db.Close() //nolint:errcheck // nothing was written
+	if err := db.QueryRowContext(t.Context(), "SELECT fence FROM "+schema+"rolecall_requests WHERE state = 'RUNNING'").Scan(&n); err != nil {
+		t.Fatalf("attempts: %v", err)
+	}
+	return n
+}
+
+// expire has the proof expire that is stored with the only request that runs.
+func (s *shop) expire(t *testing.T, req *ordersv1.PlaceOrderRequest) {
+	t.Helper()
+	req, now := proto.CloneOf(req), time.Now().Unix()
+	claiming(t, claiming(t, req.GetPayment(), "iat", now-90), "exp", now-60)
+	text, err := proto.Marshal(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.exec(t, "UPDATE", "rolecall_requests", "SET request = $1 WHERE state = 'RUNNING'", text)
 }
 
 // ofNoKey is a payment whose proof names a key that nobody has, another one each time: ledger must look for each.

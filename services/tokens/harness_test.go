@@ -14,13 +14,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/status"
 
 	tokensv1 "example.com/rolecall/gen/tokens/v1"
 	usersv1 "example.com/rolecall/gen/users/v1"
 	"example.com/rolecall/interceptors"
+	"example.com/rolecall/internal/leaktest"
 	"example.com/rolecall/internal/node"
 	"example.com/rolecall/internal/node/nodetest"
 	"example.com/rolecall/internal/store/storetest"
@@ -28,7 +28,7 @@ import (
 	"example.com/rolecall/services/users"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 const roles = `
 trustDomain: mesh.local
@@ -48,10 +48,26 @@ bindings:
 const password = "correct horse battery"
 
 // clock is the time with an offset that a test changes.
-type clock struct{ offset atomic.Int64 }
+type clock struct {
+	offset  atomic.Int64
+	stopped atomic.Pointer[time.Time]
+}
 
-func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.offset.Load())) }
+func (c *clock) now() time.Time {
+	now := time.Now()
+	if at := c.stopped.Load(); at != nil {
+		now = *at
+	}
+	return now.Add(time.Duration(c.offset.Load()))
+}
+
 func (c *clock) advance(d time.Duration) { c.offset.Add(int64(d)) }
+
+// stop lets time pass by advance alone.
+func (c *clock) stop() {
+	now := time.Now()
+	c.stopped.Store(&now)
+}
 
 // memory keeps a log to be searched. Safe for concurrent use.
 type memory struct {

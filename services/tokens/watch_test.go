@@ -128,19 +128,20 @@ func TestAWatchShowsThatItIsAlive(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, "", func(c *tokens.Config) { c.Heartbeat = 20 * time.Millisecond })
 	messages, _ := follow(t, h.admin, &tokensv1.WatchRevocationsRequest{})
+	late := time.After(nodetest.Patience)
 	for beats := 0; beats < 3; {
 		select {
 		case m := <-messages:
 			if m.GetHeartbeat() != nil {
 				beats++
 			}
-		case <-time.After(nodetest.Patience):
+		case <-late:
 			t.Fatal("no sign of life")
 		}
 	}
 }
 
-// fill puts revocations of 1 KB each into the database of a service that does not run.
+// fill puts revocations of 100 KB each into the database of a service that does not run.
 func fill(t *testing.T, path string, n int) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
@@ -150,7 +151,7 @@ func fill(t *testing.T, path string, n int) {
 	defer db.Close() //nolint:errcheck // what counts is what was written
 	for _, statement := range []string{
 		"WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < $1) INSERT INTO revocations" +
-			" (sequence, session, username, generation, forget_us) SELECT n, printf('%01000d', n), '', 0, 1 << 60 FROM c",
+			" (sequence, session, username, generation, forget_us) SELECT n, printf('%0100000d', n), '', 0, 1 << 60 FROM c",
 		"UPDATE state SET sequence = $1",
 	} {
 		if _, err := db.Exec(statement, n); err != nil {
@@ -169,7 +170,7 @@ func TestTheStopEndsWatchesAlsoOfAReaderWhoDoesNotRead(t *testing.T) {
 	if err := start().Stop(); err != nil {
 		t.Fatal(err)
 	}
-	const many = 20_000 // of 1 KB each: more than the 16 MB that gRPC lets a connection buffer
+	const many = 200 // of 100 KB each: more than the 16 MB that gRPC lets a connection buffer
 	fill(t, database, many)
 	service := start()
 	admin := tokensv1.NewTokensServiceClient(h.mesh.Client(t, "/operator/alice", service))

@@ -3,6 +3,7 @@ package users
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -12,12 +13,17 @@ import (
 func TestNoMoreHashesRunAtOnceThanTheGateLetsThrough(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var counted, running, most, busy atomic.Int64
+		var counted, running, busy atomic.Int64
+		var mu sync.Mutex
+		most := int64(0)
 		g := newGate(2, 5, time.Hour, func() { counted.Add(1) })
 		for range 100 {
 			go func() {
 				err := g.pass(t.Context(), func() {
-					most.Store(max(most.Load(), running.Add(1)))
+					now := running.Add(1)
+					mu.Lock()
+					most = max(most, now)
+					mu.Unlock()
 					time.Sleep(time.Second) // of the bubble's clock
 					running.Add(-1)
 				})
@@ -33,8 +39,10 @@ func TestNoMoreHashesRunAtOnceThanTheGateLetsThrough(t *testing.T) {
 			t.Errorf("%d run and %d were refused, want 2 and 93", running.Load(), busy.Load())
 		}
 		time.Sleep(time.Minute)
-		if counted.Load() != 7 || most.Load() != 2 {
-			t.Errorf("%d ran, %d at once; want 7, and 2 at once", counted.Load(), most.Load())
+		mu.Lock()
+		defer mu.Unlock()
+		if counted.Load() != 7 || most != 2 {
+			t.Errorf("%d ran, %d at once; want 7, and 2 at once", counted.Load(), most)
 		}
 	})
 }

@@ -181,18 +181,30 @@ func retryAfter(err error) time.Duration {
 // Attack: password flood.
 func TestAFloodOfLoginsIsRefusedBeyondWhatMayWait(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t, "", users.Config{Cost: users.Argon2{Passes: 1, MemoryKiB: 8 << 10, Lanes: 1}, HashWaiting: 4})
+	const calls, places = 200, 6 // 2 that run and 4 that wait
+	var held atomic.Bool
+	goOn := make(chan struct{})
+	d := newDesk(t, "", users.Config{Cost: cheap, HashWaiting: places - 2, HashWait: time.Minute}.BeforeHash(func() {
+		if held.Load() {
+			<-goOn
+		}
+	}))
+	release := sync.OnceFunc(func() { close(goOn) })
+	t.Cleanup(release)
+	held.Store(true)
 	var ok, limited atomic.Int64
 	before := d.hashes(t)
 	var wg sync.WaitGroup
-	for i := range 200 {
+	for i := range calls {
 		wg.Go(func() {
 			_, err := d.verify(t, fmt.Sprintf("nobody%d", i), password)
 			switch {
 			case reason(err) == "LOGIN_REFUSED":
 				ok.Add(1)
 			case reason(err) == "RATE_LIMITED" && retryAfter(err) > 0:
-				limited.Add(1)
+				if limited.Add(1) == calls-places {
+					release()
+				}
 			default:
 				t.Errorf("got %v", err)
 			}
@@ -203,8 +215,8 @@ func TestAFloodOfLoginsIsRefusedBeyondWhatMayWait(t *testing.T) {
 	if runs := d.hashes(t) - before; int64(runs) != ok.Load() {
 		t.Errorf("%d hash runs for %d that were verified", runs, ok.Load())
 	}
-	if ok.Load() < 6 || limited.Load() == 0 {
-		t.Errorf("%d verified and %d refused, want at least the 6 who find a place, and not all", ok.Load(), limited.Load())
+	if ok.Load() != places {
+		t.Errorf("%d verified and %d refused, want the %d who find a place, and no others", ok.Load(), limited.Load(), places)
 	}
 	if _, err := d.verify(t, "dave", password); err != nil {
 		t.Errorf("after the flood: %v", err)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -118,28 +119,31 @@ func TestRepetitionsInParallelMakeOneUserWithOneHash(t *testing.T) {
 // The transaction of a Create is not open while the password is hashed: SQLite has one writer.
 func TestAChangeDoesNotWaitForTheHashOfAnother(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t, "", users.Config{Cost: users.Argon2{Passes: 16, MemoryKiB: 64 << 10, Lanes: 1}})
-	before := d.hashes(t)
+	var held atomic.Bool
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	d := newDesk(t, "", users.Config{Cost: cheap}.BeforeHash(func() {
+		if held.CompareAndSwap(true, false) {
+			close(begun)
+			<-goOn
+		}
+	}))
+	release := sync.OnceFunc(func() { close(goOn) })
+	t.Cleanup(release)
+	held.Store(true)
 	created := make(chan error, 1)
 	go func() {
 		_, err := d.alice.Create(nodetest.Context(t), &usersv1.CreateRequest{User: &usersv1.User{Username: "erin"}, Password: password})
 		created <- err
 	}()
-	for d.hashes(t) == before {
-		select {
-		case err := <-created:
-			t.Fatalf("created without a hash: %v", err)
-		default:
-		}
+	select {
+	case <-begun:
+	case err := <-created:
+		t.Fatalf("created without a hash: %v", err)
 	}
 	if _, err := d.alice.Disable(nodetest.Context(t), &usersv1.DisableRequest{Username: "dave"}); err != nil {
 		t.Errorf("another change: %v", err)
 	}
-	select {
-	case err := <-created:
-		t.Fatalf("the user was created (%v) before another change that began while the password was hashed", err)
-	default:
-	}
+	release()
 	if err := <-created; err != nil {
 		t.Errorf("create: %v", err)
 	}

@@ -44,6 +44,8 @@ type Config struct {
 	Heartbeat time.Duration
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
+
+	beforeHash func() // of tests: called when a hash has its turn; nil for none
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -113,8 +115,13 @@ func New(config Config) func(ctx context.Context, n *node.Node) error {
 		}
 		s := &Service{
 			users: newUsers(db), cost: config.Cost, attempts: newAttempts(), began: config.Now(), beat: config.Heartbeat,
-			hashing: newGate(config.HashRuns, config.HashWaiting, config.HashWait, func() { hashes.Add(context.Background(), 1) }),
-			domain:  n.ID.TrustDomain(), stopping: n.Stopping(), log: n.Log, now: config.Now,
+			hashing: newGate(config.HashRuns, config.HashWaiting, config.HashWait, func() {
+				hashes.Add(context.Background(), 1)
+				if config.beforeHash != nil {
+					config.beforeHash()
+				}
+			}),
+			domain: n.ID.TrustDomain(), stopping: n.Stopping(), log: n.Log, now: config.Now,
 		}
 		if err := s.users.epochs.Begin(ctx); err != nil {
 			return fmt.Errorf("begin an epoch: %w", err)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -17,12 +16,13 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	usersv1 "example.com/rolecall/gen/users/v1"
+	"example.com/rolecall/internal/leaktest"
 	"example.com/rolecall/internal/node/nodetest"
 	"example.com/rolecall/internal/store/storetest"
 	"example.com/rolecall/services/users"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 const roles = `
 trustDomain: mesh.local

@@ -1,7 +1,6 @@
 package audit_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,26 +10,43 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"example.com/rolecall/interceptors/internal/audit"
+	"example.com/rolecall/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
+
+// patience is for a log that Close did not wait for: it writes what is queued all the same.
+const patience = 30 * time.Second
+
+// lines takes what is written, one line at a time.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
 
 func TestARecordIsOneLineOfJSONWithWhatIsKnown(t *testing.T) {
 	t.Parallel()
-	var out bytes.Buffer
-	log := audit.New(slog.NewJSONHandler(&out, nil))
+	out := make(lines, 1)
+	log := audit.New(slog.NewJSONHandler(out, nil))
 	log.Write(audit.Record{
 		Event: "call", Method: "/a.B/C", Workload: "spiffe://mesh.local/service/a", Signer: "spiffe://mesh.local/service/s", Peer: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7},
 		Serial: "1f", Roles: []string{"a.writer"}, Missing: []string{"a.writer"}, Narrowed: true, Verdict: audit.Denied, Reason: "ROLE_REQUIRED",
 		Policy: "abc", Request: "r1", Trace: "t1",
 	})
 	log.Close()
+	var line string
+	select {
+	case line = <-out:
+	case <-time.After(patience):
+		t.Fatal("nothing was written")
+	}
 	var got map[string]any
-	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
-		t.Fatalf("%v in %s", err, out.String())
+	if err := json.Unmarshal([]byte(line), &got); err != nil {
+		t.Fatalf("%v in %s", err, line)
 	}
 	if _, err := time.Parse(time.RFC3339Nano, got["time"].(string)); err != nil {
 		t.Error(err)
@@ -84,7 +100,9 @@ func TestARecordThatCannotBeWrittenIsCounted(t *testing.T) {
 	log := audit.New(failing{})
 	log.Write(audit.Record{Event: "call"})
 	log.Close()
-	if n := log.Dropped(); n != 1 {
-		t.Errorf("%d records counted as dropped, want 1", n)
+	for start := time.Now(); log.Dropped() != 1; time.Sleep(time.Millisecond) {
+		if time.Since(start) > patience {
+			t.Fatalf("%d records counted as dropped, want 1", log.Dropped())
+		}
 	}
 }

@@ -72,7 +72,7 @@ type ClientEnv struct {
 	// Server is the SPIFFE ID of the server that the client talks to.
 	Server spiffeid.ID
 	// CloseOld closes the client's connections on which another than the present certificate was shown, and tells whether
-	// there was one.
+	// there was one. No call begins on them once it has returned.
 	CloseOld func() bool
 }
 

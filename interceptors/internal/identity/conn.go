@@ -31,6 +31,7 @@ type Conn struct {
 	expired atomic.Bool
 	closed  func(*Conn)
 	once    sync.Once
+	gone    chan struct{} // closed by Close
 	doomed  atomic.Bool
 }
 
@@ -64,7 +65,7 @@ func FromPeer(p *peer.Peer) *Conn {
 }
 
 func newConn(raw net.Conn, p *Peer, chains []Chain, bundles x509bundle.Source, now time.Time, closed func(*Conn)) *Conn {
-	c := &Conn{Conn: raw, Peer: p, bundles: bundles, closed: closed}
+	c := &Conn{Conn: raw, Peer: p, bundles: bundles, closed: closed, gone: make(chan struct{})}
 	c.local = localAddr{Addr: raw.LocalAddr(), conn: c}
 	c.endsWith(chains, now)
 	c.chains.Store(&chains)
@@ -79,15 +80,35 @@ func (c *Conn) Close() (err error) {
 	c.once.Do(func() {
 		err = c.Conn.Close()
 		c.closed(c)
+		close(c.gone)
 	})
 	return err
 }
 
+// Cut closes the connection under gRPC and leaves it to gRPC to call Close, which closes the channel that it returns: from
+// then on no call begins on the connection. Before, one may, and is lost.
+func (c *Conn) Cut() (gone <-chan struct{}) {
+	_ = c.Conn.Close()
+	return c.gone
+}
+
+// closeSteps is how many timers CloseAfter runs, one after the other. In a process that stood still for longer than the delay, a
+// single one would be due at the same moment as the goroutine that has yet to write the status, and might win.
+const closeSteps = 20
+
 // CloseAfter closes the connection when d has passed, so that a status that was just written still gets out.
 func (c *Conn) CloseAfter(d time.Duration) {
 	if c.doomed.CompareAndSwap(false, true) {
-		time.AfterFunc(d, func() { _ = c.Close() })
+		c.closeIn(closeSteps, d/closeSteps)
 	}
+}
+
+func (c *Conn) closeIn(steps int, step time.Duration) {
+	if steps == 0 {
+		_ = c.Close()
+		return
+	}
+	time.AfterFunc(step, func() { c.closeIn(steps-1, step) })
 }
 
 // Expired reports whether a certificate of the peer's chain is past its end. It reads the monotonic clock, which neither

@@ -47,10 +47,15 @@ func TestAConnectionIsClosedOnce(t *testing.T) {
 	t.Parallel()
 	var closed atomic.Int64
 	c, other := newTestConn(t, time.Hour, func(*Conn) { closed.Add(1) })
-	c.CloseAfter(time.Millisecond)
+	const delay = 20 * time.Millisecond
+	start := time.Now()
+	c.CloseAfter(delay)
 	c.CloseAfter(time.Hour)
 	if _, err := other.Read(make([]byte, 1)); err == nil {
 		t.Error("the connection is still open")
+	}
+	if after := time.Since(start); after < delay {
+		t.Errorf("it was closed after %s, want %s for what is on its way", after, delay)
 	}
 	must(t, c.Close())
 	if n := closed.Load(); n != 1 {

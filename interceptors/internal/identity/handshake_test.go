@@ -12,10 +12,11 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
-	"go.uber.org/goleak"
+
+	"example.com/rolecall/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // loopback is credentials of a server and who knocks at it.
 type loopback struct {

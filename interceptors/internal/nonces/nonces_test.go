@@ -180,7 +180,7 @@ func TestWhoStartsDoesNotWaitForWhoBurns(t *testing.T) {
 	if got, err := nonces.Burn(t.Context(), tx, nonce(time.Now().Add(time.Minute))); err != nil || got != nonces.Burned {
 		t.Fatalf("burn: %v, %v", got, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := w.create(ctx); err != nil {
 		t.Errorf("create the tables, which are there, while a nonce is burned: %v", err)

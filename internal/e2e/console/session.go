@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// commandTimeout bounds one command.
-const commandTimeout = time.Minute
+// commandTimeout bounds one command: some wait until certificates have ended.
+const commandTimeout = 3 * time.Minute
 
 // marker is printed after each command and never by one.
 const marker = "=== end of output: "
@@ -47,7 +47,7 @@ func Start(dir string, env []string) (*Session, error) {
 }
 
 // Run runs one command, without standard input, and returns what it printed. A command that exits with an error is none:
-// the document shows what it prints. One that does not end in a minute ends the session.
+// the document shows what it prints. One that does not end in three minutes ends the session.
 func (s *Session) Run(ctx context.Context, command string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()

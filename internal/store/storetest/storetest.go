@@ -5,6 +5,7 @@ package storetest
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -62,8 +64,15 @@ func administer(t testing.TB, server, statement string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := execute(ctx, server, statement); err != nil {
-		t.Fatalf("%s: %v", statement, err)
+	for {
+		err := execute(ctx, server, statement)
+		if inUse := new(pgconn.PgError); errors.As(err, &inUse) && inUse.Code == "55006" {
+			continue // another session was still there after the 5 s that PostgreSQL waits for its end
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+		return
 	}
 }
 
