@@ -20,6 +20,9 @@ import (
 	"example.com/rolecall/rolecalltest"
 )
 
+// patience is how long a test waits for what should happen at once: long, for a machine that does much else.
+const patience = time.Minute
+
 // signer signs with a CA in memory, for the ID that it likes.
 type signer struct {
 	ca *rolecalltest.CA

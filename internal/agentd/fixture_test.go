@@ -19,9 +19,6 @@ import (
 	"example.com/rolecall/pki/agent"
 )
 
-// patience is how long a test waits for what should happen at once: long, for a machine that does much else.
-const patience = time.Minute
-
 // config returns the configuration of an agent /agent/host1 with its credential and bundle in a folder of its own.
 func (f *fakeAuthority) config(t *testing.T) Config {
 	t.Helper()
