@@ -64,6 +64,12 @@ func TestHelpOfEveryCommandIsNoError(t *testing.T) {
 		if code != cli.ExitDone || !strings.Contains(stdout, "Usage:") {
 			t.Errorf("%s --help: code %d, %q, %q", path, code, stdout, stderr)
 		}
+		about, _, _ := strings.Cut(stdout, "Usage:")
+		for line := range strings.Lines(about) {
+			if len(strings.TrimSpace(line)) > 80 {
+				t.Errorf("%s --help: this line is longer than a terminal is wide: %s", path, line)
+			}
+		}
 	}
 }
 

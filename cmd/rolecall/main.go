@@ -90,7 +90,12 @@ lets a method be called only by workloads that hold the roles which its .proto f
 	}
 	root.SetOut(a.out)
 	root.SetIn(a.input())
-	// Long texts of flags are wrapped, and not by the terminal in the middle of a word.
+	// Long texts are wrapped, and not by the terminal in the middle of a word.
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(c *cobra.Command, args []string) {
+		c.Long = cli.Paragraphs(c.Long, a.out.Width())
+		help(c, args)
+	})
 	flags := fmt.Sprintf("FlagUsagesWrapped %d", a.out.Width())
 	root.SetUsageTemplate(strings.NewReplacer(".LocalFlags.FlagUsages", ".LocalFlags."+flags, ".InheritedFlags.FlagUsages", ".InheritedFlags."+flags).Replace(root.UsageTemplate()))
 	root.AddCommand(

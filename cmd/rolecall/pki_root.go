@@ -34,12 +34,16 @@ func (a *app) pkiRootCommand() *cobra.Command {
 		Short: "Replace the root in three steps: prepare, activate, retire",
 		Long: `Replaces the root in three steps. Each can be repeated until it is done, and --dry-run shows when what happens:
 
-  prepare    the new root joins the bundle, and the old one signs a cross certificate over the new one's key
-  activate   an issuer of the new root signs; chains carry the cross certificate, so that a verifier that has not heard of
-             the new root yet still verifies them with the old one
-  retire     the old root leaves the bundle: once every agent has said that it handed out the new bundle, every service has
-             said that it trusts the new root, and has talked to somebody who trusts nothing else, and no certificate under
-             the old root is alive. Otherwise it is refused, and says who is missing
+  prepare    the new root joins the bundle, and the old one signs a cross
+             certificate over the new one's key
+  activate   an issuer of the new root signs; chains carry the cross
+             certificate, so that a verifier that has not heard of the new
+             root yet still verifies them with the old one
+  retire     the old root leaves the bundle: once every agent has said that it
+             handed out the new bundle, every service has said that it trusts
+             the new root, and has talked to somebody who trusts nothing else,
+             and no certificate under the old root is alive. Otherwise it is
+             refused, and says who is missing
 
 Where 'rolecall up' runs, the root is at hand and everything else in mesh.json. Elsewhere the roots are on machines of
 their own: prepare --out makes the file there that prepare --import takes where the authority is.`,

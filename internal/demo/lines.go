@@ -3,6 +3,8 @@ package demo
 import (
 	"strings"
 	"unicode/utf8"
+
+	"example.com/rolecall/internal/cli"
 )
 
 // longest is how many characters of an answer are shown at most.
@@ -10,7 +12,7 @@ const longest = 110
 
 // say writes text, between words in as many lines as the terminal needs.
 func (t *tour) say(indent string, style func(string) string, text string) {
-	for _, line := range wrap(text, t.room(len(indent))) {
+	for _, line := range cli.Wrap(text, t.room(len(indent))) {
 		if style != nil {
 			line = style(line)
 		}
@@ -20,7 +22,7 @@ func (t *tour) say(indent string, style func(string) string, text string) {
 
 // answer writes what came of an attempt: a head, in its style, and text.
 func (t *tour) answer(head, text string, style func(string) string) {
-	for i, line := range wrap(head+" "+text, t.room(4)) {
+	for i, line := range cli.Wrap(head+" "+text, t.room(4)) {
 		if rest, is := strings.CutPrefix(line, head); is && i == 0 {
 			line = style(head) + rest
 		}
@@ -59,22 +61,6 @@ func cut(text string, room int) string {
 	return text
 }
 
-// wrap breaks text between words into lines that fit, as far as its words do.
-func wrap(text string, room int) []string {
-	if room == 0 {
-		return []string{text}
-	}
-	var lines []string
-	for _, word := range strings.Fields(text) {
-		if n := len(lines) - 1; n >= 0 && utf8.RuneCountInString(lines[n])+1+utf8.RuneCountInString(word) <= room {
-			lines[n] += " " + word
-			continue
-		}
-		lines = append(lines, word)
-	}
-	return lines
-}
-
 // wrapCommand breaks a command of the shell into lines that fit and can be pasted. What it has for a comment goes behind it.
 func wrapCommand(command string, room int) []string {
 	if room == 0 || utf8.RuneCountInString(command) <= room {
@@ -93,7 +79,7 @@ func wrapCommand(command string, room int) []string {
 	if rest := strings.TrimSpace(command[start:]); rest != "" {
 		lines = append(lines, rest)
 	}
-	for _, line := range wrap(comment, room-2) {
+	for _, line := range cli.Wrap(comment, room-2) {
 		lines = append(lines, "# "+line)
 	}
 	return lines

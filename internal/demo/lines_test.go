@@ -6,31 +6,7 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
-
-	"github.com/google/go-cmp/cmp"
 )
-
-func TestWrapBreaksBetweenWords(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		name, text string
-		room       int
-		want       []string
-	}{
-		{"what fits stays one line", "one two", 7, []string{"one two"}},
-		{"what does not is broken", "one two three", 7, []string{"one two", "three"}},
-		{"a word that is too long stands alone", "a spiffe://mesh.local/x b", 10, []string{"a", "spiffe://mesh.local/x", "b"}},
-		{"characters count, not bytes", "← ← ←", 5, []string{"← ← ←"}},
-		{"without a terminal there is one line", "one two three", 0, []string{"one two three"}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			if diff := cmp.Diff(test.want, wrap(test.text, test.room)); diff != "" {
-				t.Errorf("wrap(%q, %d) (-want +got):\n%s", test.text, test.room, diff)
-			}
-		})
-	}
-}
 
 func TestACommandThatWasBrokenIsTheSameForTheShell(t *testing.T) {
 	t.Parallel()
