@@ -206,20 +206,18 @@ const noticeTimeout = 5 * time.Second
 // waits until gRPC has noticed: a call that is made again would else be sent on one of them.
 func (cl *client) closeShown(bad func(shown) bool) bool {
 	_, clients := cl.guard.open()
-	var cut []<-chan struct{}
+	clients = slices.DeleteFunc(clients, func(c *connection) bool { return c.client != cl || !bad(c.shown) })
 	for _, c := range clients {
-		if c.client == cl && bad(c.shown) {
-			cut = append(cut, c.Cut())
-		}
+		c.Cut()
 	}
-	late := time.NewTimer(noticeTimeout)
-	defer late.Stop()
-	for _, gone := range cut {
+	patience, cancel := context.WithTimeout(context.Background(), noticeTimeout)
+	defer cancel()
+	for _, c := range clients {
 		select {
-		case <-gone:
-		case <-late.C:
-			return true
+		case <-c.Gone():
+		case <-patience.Done():
+			_ = c.Close() // nobody is to wait for it again
 		}
 	}
-	return len(cut) > 0
+	return len(clients) > 0
 }

@@ -204,14 +204,25 @@ func TestFeaturesComeInnermostAndTheOneThatSignsLast(t *testing.T) {
 }
 
 // lateReader is a connection whose end gRPC sees late.
-type lateReader struct{ net.Conn }
+type lateReader struct {
+	net.Conn
+	late func() <-chan time.Time
+}
 
 func (c lateReader) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if err != nil {
-		time.Sleep(200 * time.Millisecond)
+		<-c.late()
 	}
 	return n, err
+}
+
+// dialLate has gRPC see the end of connections when late says so.
+func dialLate(late func() <-chan time.Time) grpc.DialOption {
+	return grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		return lateReader{raw, late}, err
+	})
 }
 
 // TestCloseOldEndsConnectionsThatShowAFormerCertificate makes the next call at once: it must not go out on what was closed.
@@ -221,10 +232,7 @@ func TestCloseOldEndsConnectionsThatShowAFormerCertificate(t *testing.T) {
 	source := m.ca.Source(clerk)
 	c := &calling{}
 	guard := m.guardWith(source, nil, interceptors.With(c), interceptors.With(&fakeProofs{}))
-	conn, err := guard.NewClient(m.addr, m.ca.ID(server), grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-		raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-		return lateReader{raw}, err
-	}))
+	conn, err := guard.NewClient(m.addr, m.ca.ID(server), dialLate(func() <-chan time.Time { return time.After(200 * time.Millisecond) }))
 	must(t, err)
 	defer conn.Close()
 	if c.client.CloseOld() {
@@ -242,5 +250,27 @@ func TestCloseOldEndsConnectionsThatShowAFormerCertificate(t *testing.T) {
 	calls := m.proofs.seen()
 	if key := leafOf(t, source).PublicKey.(*ecdsa.PublicKey); key.Equal(calls[0].PeerKey) || !key.Equal(calls[1].PeerKey) {
 		t.Error("the second call did not show the present certificate, or the first one did")
+	}
+}
+
+// TestCloseOldWaitsOnceForAConnectionWhoseEndIsNotSeen: for the few seconds that it allows gRPC.
+func TestCloseOldWaitsOnceForAConnectionWhoseEndIsNotSeen(t *testing.T) {
+	t.Parallel()
+	m, _ := newTill(t)
+	source := m.ca.Source(clerk)
+	c := &calling{}
+	guard := m.guardWith(source, nil, interceptors.With(c), interceptors.With(&fakeProofs{}))
+	seen := make(chan time.Time)
+	conn, err := guard.NewClient(m.addr, m.ca.ID(server), dialLate(func() <-chan time.Time { return seen }))
+	must(t, err)
+	defer conn.Close()
+	defer close(seen)
+	must(t, ask(timeout(t), conn, pay))
+	source.Renew()
+	if !c.client.CloseOld() {
+		t.Error("the connection with the former certificate was not closed")
+	}
+	if c.client.CloseOld() {
+		t.Error("it is still on the books, and will be waited for again")
 	}
 }

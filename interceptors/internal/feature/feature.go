@@ -72,7 +72,7 @@ type ClientEnv struct {
 	// Server is the SPIFFE ID of the server that the client talks to.
 	Server spiffeid.ID
 	// CloseOld closes the client's connections on which another than the present certificate was shown, and tells whether
-	// there was one. No call begins on them once it has returned.
+	// there was one. It returns when gRPC has noticed, so that no call begins on them any more, and after 5 s at most.
 	CloseOld func() bool
 }
 

@@ -85,12 +85,12 @@ func (c *Conn) Close() (err error) {
 	return err
 }
 
-// Cut closes the connection under gRPC and leaves it to gRPC to call Close, which closes the channel that it returns: from
-// then on no call begins on the connection. Before, one may, and is lost.
-func (c *Conn) Cut() (gone <-chan struct{}) {
-	_ = c.Conn.Close()
-	return c.gone
-}
+// Cut closes the connection under gRPC, and leaves it to gRPC to call Close when it notices. Until then a call may begin on it,
+// and is lost.
+func (c *Conn) Cut() { _ = c.Conn.Close() }
+
+// Gone is closed by Close.
+func (c *Conn) Gone() <-chan struct{} { return c.gone }
 
 // closeSteps is how many timers CloseAfter runs, one after the other. In a process that stood still for longer than the delay, a
 // single one would be due at the same moment as the goroutine that has yet to write the status, and might win.
